@@ -1,0 +1,214 @@
+"""The errors that reach users.
+
+Each class owns its canonical status (the name of a gRPC status code), its reason
+(stable, UPPER_SNAKE_CASE, `google.rpc.ErrorInfo.reason` with domain "farhand")
+and whether trying the same again can help. The message is written for the
+person who reads it: what is wrong, and what to do. `protos/README.md` lists the
+reasons; tests/architecture compares that table with this module.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+DOMAIN = "farhand"
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A field that is wrong: its path in the request (`spec.task.type`) and what is wrong with it."""
+
+    path: str
+    description: str
+
+
+@dataclass(eq=False)
+class FarhandError(Exception):
+    """Root of the tree. Raise a subclass."""
+
+    message: str
+    metadata: dict[str, str] = field(default_factory=dict)
+    violations: Sequence[Violation] = ()
+    retry_delay: float | None = None  # seconds, sent as google.rpc.RetryInfo
+
+    status: ClassVar[str] = "INTERNAL"
+    reason: ClassVar[str] = "INTERNAL"
+    retryable: ClassVar[bool] = False
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class InvalidArgument(FarhandError):
+    """The request breaks a stated rule; violations name the fields."""
+
+    status = "INVALID_ARGUMENT"
+    reason = "INVALID_ARGUMENT"
+
+    @classmethod
+    def of(cls, *violations: Violation) -> "InvalidArgument":
+        """One error for all that is wrong with a request."""
+        return cls("; ".join(f"{v.path}: {v.description}" for v in violations), violations=violations)
+
+
+class MalformedRequest(FarhandError):
+    """The bytes are not a message of the expected type, e.g. a string that is not UTF-8."""
+
+    status = "INVALID_ARGUMENT"
+    reason = "MALFORMED_REQUEST"
+
+
+class PayloadTooLarge(InvalidArgument):
+    """A task is larger than the server's limit; the message names both sizes."""
+
+    reason = "PAYLOAD_TOO_LARGE"
+
+
+class FutureRevision(FarhandError):
+    """A watcher asks for a revision that the registry has not reached; it starts again from 0."""
+
+    status = "INVALID_ARGUMENT"
+    reason = "FUTURE_REVISION"
+
+
+class LogGap(FarhandError):
+    """Log records start beyond what is stored; the worker sends from the stored offset."""
+
+    status = "INVALID_ARGUMENT"
+    reason = "LOG_GAP"
+
+
+class NotFound(FarhandError):
+    """There is no such thing; `metadata["near"]` holds near matches, joined by ", "."""
+
+    status = "NOT_FOUND"
+    reason = "NOT_FOUND"
+
+
+class ResourceExists(FarhandError):
+    """The id is taken."""
+
+    status = "ALREADY_EXISTS"
+    reason = "RESOURCE_EXISTS"
+
+
+class RequestIdReused(FarhandError):
+    """The request_id was used with another body (AIP-155)."""
+
+    status = "ALREADY_EXISTS"
+    reason = "REQUEST_ID_REUSED"
+
+
+class EtagMismatch(FarhandError):
+    """Somebody else changed the resource first; read it again (AIP-154)."""
+
+    status = "ABORTED"
+    reason = "ETAG_MISMATCH"
+
+
+class InUse(FarhandError):
+    """Other resources name this one; the message lists them."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "IN_USE"
+
+
+class HasJobs(FarhandError):
+    """The worker group still has jobs."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "HAS_JOBS"
+
+
+class Protected(FarhandError):
+    """The resource always exists, or the property of it never changes."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "PROTECTED"
+
+
+class NotDeleting(FarhandError):
+    """An answer about the deletion of a group that is not being deleted."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "NOT_DELETING"
+
+
+class GroupDeleting(FarhandError):
+    """The worker group is being deleted and takes no jobs."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "GROUP_DELETING"
+
+
+class WorkerNotConnected(FarhandError):
+    """The worker is LOST or STOPPED."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "WORKER_NOT_CONNECTED"
+
+
+class VersionUnsupported(FarhandError):
+    """The worker speaks a protocol that this scheduler does not; the message names the version to install."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "VERSION_UNSUPPORTED"
+
+
+class Unauthenticated(FarhandError):
+    """No credential, or one that is not known here."""
+
+    status = "UNAUTHENTICATED"
+    reason = "UNAUTHENTICATED"
+
+
+class PermissionDenied(FarhandError):
+    """The credential does not allow this call."""
+
+    status = "PERMISSION_DENIED"
+    reason = "PERMISSION_DENIED"
+
+
+class TenantNotAllowed(FarhandError):
+    """The worker group does not allow the tenant."""
+
+    status = "PERMISSION_DENIED"
+    reason = "TENANT_NOT_ALLOWED"
+
+
+class GroupNotAllowed(FarhandError):
+    """The worker's credential is for another worker group."""
+
+    status = "PERMISSION_DENIED"
+    reason = "GROUP_NOT_ALLOWED"
+
+
+class WorkerIdTaken(FarhandError):
+    """The worker's id belongs to another credential."""
+
+    status = "PERMISSION_DENIED"
+    reason = "WORKER_ID_TAKEN"
+
+
+class TooMuchAtOnce(FarhandError):
+    """A limit on what may wait or be open at once; the message states it."""
+
+    status = "RESOURCE_EXHAUSTED"
+    reason = "TOO_MUCH_AT_ONCE"
+    retryable = True
+
+
+class Unavailable(FarhandError):
+    """A part that is needed (database, registry) can't be reached now."""
+
+    status = "UNAVAILABLE"
+    reason = "UNAVAILABLE"
+    retryable = True
+
+
+class ShuttingDown(FarhandError):
+    """This server stops; another, or this one again, will answer."""
+
+    status = "UNAVAILABLE"
+    reason = "SHUTTING_DOWN"
+    retryable = True
