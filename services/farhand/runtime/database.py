@@ -8,7 +8,7 @@ import logging
 import time
 import zlib
 from importlib import resources
-from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import sqlalchemy
@@ -87,7 +87,7 @@ async def wait_for_database(url: str, lifecycle: Lifecycle, *, give_up_after: fl
 def make_engine(url: str) -> AsyncEngine:
     """An engine for SQLAlchemy Core; each connection is checked before use, so a restarted server is no error."""
 
-    async def create() -> asyncpg.Connection[Any]:
+    async def create() -> asyncpg.Connection:
         return await connect(url)
 
     # asyncpg reads the URL itself, so both ways to the database understand the same parameters.
@@ -96,7 +96,7 @@ def make_engine(url: str) -> AsyncEngine:
     )
 
 
-async def connect(url: str, *, hot: bool = False) -> asyncpg.Connection[Any]:
+async def connect(url: str, *, hot: bool = False) -> asyncpg.Connection:
     """A connection of one's own.
 
     hot: for loops that run the same few statements on the queue: generic plans and
@@ -187,8 +187,6 @@ def _upgrade(connection: sqlalchemy.Connection, config: Config, schema: str) -> 
 
 def _where(url: str) -> str:
     """HOST:PORT of a URL, without the password."""
-    from urllib.parse import urlsplit
-
     parts = urlsplit(url)
     try:
         return f"{parts.hostname or 'localhost'}:{parts.port or 5432}"

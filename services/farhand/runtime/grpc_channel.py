@@ -186,17 +186,24 @@ class _BlockingBearer(
         metadata = [*(details.metadata or ()), ("authorization", f"Bearer {self._token}")]
         return continuation(_Details(details, metadata), request)
 
-    intercept_unary_unary = _call
-    intercept_unary_stream = _call
-    intercept_stream_unary = _call
-    intercept_stream_stream = _call
+    def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return self._call(continuation, client_call_details, request)
+
+    def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return self._call(continuation, client_call_details, request)
+
+    def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        return self._call(continuation, client_call_details, request_iterator)
+
+    def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        return self._call(continuation, client_call_details, request_iterator)
 
 
 class _Details(grpc.ClientCallDetails):
     def __init__(self, other: Any, metadata: Sequence[tuple[str, str]]) -> None:
         self.method = other.method
         self.timeout = other.timeout
-        self.metadata = metadata
+        self.metadata = tuple(metadata)
         self.credentials = other.credentials
         self.wait_for_ready = other.wait_for_ready
         self.compression = other.compression

@@ -172,25 +172,26 @@ class ErrorMapper:
     def _meaning(self, error: BaseException) -> FarhandError | None:
         if self._translate is not None and (meaning := self._translate(error)) is not None:
             return meaning
-        if isinstance(error, grpc.RpcError) and isinstance(error, grpc.aio.AioRpcError):
-            if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-                return Unavailable("A service that this one needs can't be reached now. Try again.", retry_delay=1.0)
+        if isinstance(error, grpc.aio.AioRpcError) and error.code() in _PASSING:
+            return Unavailable("A service that this one needs can't be reached now. Try again.", retry_delay=1.0)
         return None
 
 
+_PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def guarded(
     method: str,
-    handler: grpc.RpcMethodHandler[Any, Any],
+    handler: "grpc.RpcMethodHandler[Any, Any]",
     mapper: ErrorMapper,
     deserialize: Callable[[bytes], Any] | None = None,
-) -> grpc.RpcMethodHandler[Any, Any]:
+) -> "grpc.RpcMethodHandler[Any, Any]":
     """The same handler, whose every error goes through the mapper.
 
-    deserialize: read requests with this instead of the handler's own. Handlers that yield stay async generators and those that write to the context
-    stay coroutines, since grpc.aio tells them apart by that.
+    deserialize: read requests with this instead of the handler's own. Handlers that
+    yield stay async generators and those that write to the context stay coroutines,
+    since grpc.aio tells them apart by that.
     """
     inner = _behaviour(handler)
 
@@ -221,14 +222,14 @@ def guarded(
         (True, False): grpc.stream_unary_rpc_method_handler,
         (True, True): grpc.stream_stream_rpc_method_handler,
     }[handler.request_streaming, handler.response_streaming]
-    return make(  # type: ignore[no-any-return, operator]
+    return make(
         stream if generates else answer,
         request_deserializer=tolerant(deserialize or handler.request_deserializer),
         response_serializer=handler.response_serializer,
     )
 
 
-def _behaviour(handler: grpc.RpcMethodHandler[Any, Any]) -> Callable[[Any, Any], Any]:
+def _behaviour(handler: "grpc.RpcMethodHandler[Any, Any]") -> Callable[[Any, Any], Any]:
     for behaviour in (handler.unary_unary, handler.unary_stream, handler.stream_unary, handler.stream_stream):
         if behaviour is not None:
             return behaviour

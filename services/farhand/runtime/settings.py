@@ -178,7 +178,7 @@ def _add(parser: argparse.ArgumentParser, field: dataclasses.Field[Any]) -> None
 
 
 def _shown(field: dataclasses.Field[Any]) -> str:
-    if field.metadata["kind"] is duration:
+    if field.metadata["kind"] is duration and isinstance(field.default, float):
         return format_duration(field.default)
     if isinstance(field.default, bool):
         return "on" if field.default else "off"

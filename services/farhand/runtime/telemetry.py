@@ -9,6 +9,7 @@ Spans whose times are known afterwards:
 """
 
 import asyncio
+import contextlib
 import importlib.metadata
 import os
 import re
@@ -56,10 +57,8 @@ class Telemetry:
 
         # A thread of our own: the default executor's would be joined at the end, however long it takes.
         threading.Thread(target=end, daemon=True, name="telemetry-shutdown").start()
-        try:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(done.wait(), _FLUSH_SECONDS)
-        except TimeoutError:
-            pass
 
 
 def configure(service: str) -> Telemetry:
