@@ -47,7 +47,9 @@ SELECT nextval('scheduler.job_key') AS key FROM generate_series(1, $1);
 -- name: remember_requests
 -- Answers which of the ids were new; the others were used before (P6).
 INSERT INTO scheduler.request (tenant, request_id, body_hash, keys, refusals)
-VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING RETURNING request_id;
+SELECT tenant, request_id, body_hash, string_to_array(keys, ',')::bigint[], refusals
+FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::text[]) AS r(tenant, request_id, body_hash, keys, refusals)
+ORDER BY tenant, request_id ON CONFLICT DO NOTHING RETURNING tenant, request_id;
 
 -- name: recall_request
 SELECT body_hash, keys, refusals FROM scheduler.request WHERE tenant = $1 AND request_id = $2;

@@ -175,7 +175,7 @@ CREATE TABLE scheduler.request (
     request_id text NOT NULL,
     body_hash bytea NOT NULL,
     keys bigint[] NOT NULL,               -- by row of the request; 0: that row was refused
-    refusals bytea[] NOT NULL,            -- google.rpc.Status of the refused rows, in their order
+    refusals text NOT NULL,               -- google.rpc.Status of the refused rows, in their order: base64, joined by commas
     created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (tenant, request_id)
 );

@@ -1,0 +1,177 @@
+"""Assignment: waiting jobs meet free slots, first in first out.
+
+One claim loop per replica. A claim locks its group, takes the oldest jobs that the
+workers here may run, matches them to credit, commits, and only then sends them
+(design.md, rules 3, 5; Order). What committed without our hearing of it, because
+the connection broke, is found again by asking what our sessions hold.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from farhand.kernel.errors import Unavailable
+from farhand.runtime.database import database_error
+from farhand.scheduler.core.matching import Seat, match
+from farhand.scheduler.loops.frames import Assignments
+from farhand.scheduler.loops.group_commit import HotConnection
+from farhand.scheduler.loops.stream import Outstanding, Streams
+from farhand.scheduler.store.groups import Lane, lanes_of
+from farhand.scheduler.store.queue import Claimed, assign, assigned_to, heads, living_seats, lock_for_claim
+
+log = logging.getLogger(__name__)
+
+CLAIM_JOBS = 1000
+CLAIM_BYTES = 8 << 20
+POLL_SECONDS = 1.0
+
+
+class Dispatch:
+    """See the module."""
+
+    def __init__(
+        self,
+        connection: HotConnection,
+        streams: Streams,
+        *,
+        writer: str,
+        on_assigned: Callable[[list[int]], None],
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._connection = connection
+        self._streams = streams
+        self._writer = writer
+        self._on_assigned = on_assigned
+        self._jitter = jitter
+        self._due: set[str] = set()
+        self._doubtful = False
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._turns = 0
+        self._stopped = False
+
+    def wake(self, groups: Iterable[str]) -> None:
+        """Something may be assignable in these groups."""
+        self._due.update(groups)
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Claim nothing any more; the first step of a shutdown."""
+        self._stopped = True
+
+    async def settled(self) -> None:
+        """Returns when no claim that had begun is still on its way to an outbox."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Claim until cancelled: when woken, and by a jittered poll as a guarantee."""
+        while True:
+            try:
+                async with asyncio.timeout(POLL_SECONDS * (0.75 + self._jitter() / 2)):
+                    await self._wake.wait()
+            except TimeoutError:
+                self._due.update(self._streams.groups())
+            self._wake.clear()
+            try:
+                await self.once()
+            except Unavailable as error:
+                log.warning("no assignments: the database is away", extra={"reason": str(error)})
+                await asyncio.sleep(0.2 + self._jitter() / 5)
+                self._wake.set()
+
+    async def once(self) -> None:
+        """Serve every group that is due. Raises Unavailable when the database is away."""
+        self._idle.clear()
+        try:
+            if self._doubtful:
+                await self._recover()
+            while self._due and not self._stopped:
+                group = self._due.pop()
+                try:
+                    if await self._claim(group):
+                        self._due.add(group)
+                except BaseException:
+                    self._due.add(group)
+                    raise
+        except asyncio.CancelledError:
+            self._connection.drop()
+            raise
+        except Exception as error:
+            lost = database_error(error)
+            if lost is None:
+                raise
+            self._connection.drop()
+            self._doubtful = True
+            raise lost from error
+        finally:
+            self._idle.set()
+
+    async def _claim(self, group: str) -> bool:
+        """One claim. Answers whether there may be more to claim at once."""
+        streams = {stream.session_id: stream for stream in self._streams.of_group(group) if stream.credit}
+        if not streams:
+            return False
+        connection = await self._connection.get()
+        lanes = {lane.id: lane for lane in await lanes_of(connection, group)}
+        async with connection.transaction():
+            row = await lock_for_claim(connection, group)
+            if row is None or row["paused"]:
+                return False
+            allowed = row["allowed_tenants"]
+            living = await living_seats(connection, {id: stream.epoch for id, stream in streams.items()})
+            open_lanes = [lane for lane in lanes.values() if not allowed or lane.tenant in allowed]
+            seats = [
+                Seat(
+                    id,
+                    stream.credit,
+                    frozenset(lane.id for lane in open_lanes if stream.admits(lane.tenant, lane.task_type)),
+                )
+                for id, stream in sorted(streams.items(), key=lambda entry: entry[1].turn)
+                if id in living
+            ]
+            wanted = frozenset[int]().union(*(seat.lanes for seat in seats))
+            count = min(CLAIM_JOBS, sum(seat.credit for seat in seats))
+            if not wanted or not count:
+                return False
+            rows = await heads(connection, sorted(wanted), count, CLAIM_BYTES)
+            matches = match([row["lane_id"] for row in rows], seats)
+            if not matches:
+                return False
+            claimed = await assign(
+                connection, [rows[m.index] for m in matches], [m.session_id for m in matches], self._writer
+            )
+        self._send(claimed, lanes)
+        return len(rows) >= count or sum(len(row["task"]) for row in rows) >= CLAIM_BYTES // 2
+
+    def _send(self, claimed: Sequence[Claimed], lanes: Mapping[int, Lane]) -> None:
+        by_session: dict[int, list[Claimed]] = {}
+        for job in claimed:
+            by_session.setdefault(job.session_id, []).append(job)
+        for session_id, jobs in by_session.items():
+            stream = self._streams.get(session_id)
+            if stream is None:
+                continue  # its Connect, or its lease, gives them back
+            self._turns += 1
+            stream.turn = self._turns
+            stream.sent += len(jobs)
+            for job in jobs:
+                stream.outstanding[job.fence] = Outstanding(
+                    job.key, job.traceparent, int(job.assigned_at.timestamp() * 1e9)
+                )
+            stream.put(Assignments(jobs, [lanes[job.lane_id].tenant for job in jobs]))
+        self._on_assigned([job.key for job in claimed])
+
+    async def _recover(self) -> None:
+        """After a broken connection: send what committed without our knowing."""
+        connection = await self._connection.get()
+        streams = {stream.session_id: stream for stream in self._streams.all()}
+        # Before the question: a result that is recorded meanwhile must not make its job look unsent.
+        known = {id: set(stream.outstanding) for id, stream in streams.items()}
+        unsent = [job for job in await assigned_to(connection, list(streams)) if job.fence not in known[job.session_id]]
+        lanes: dict[int, Lane] = {}
+        for group in {streams[job.session_id].group_uid for job in unsent}:
+            lanes |= {lane.id: lane for lane in await lanes_of(connection, group)}
+        self._doubtful = False
+        self._send(unsent, lanes)

@@ -1,0 +1,244 @@
+"""Sessions of the workers whose streams this replica holds, and the watch over everybody's leases.
+
+A Connect opens a session, heartbeats renew it in one shared transaction, a drain or
+a goodbye changes it; what that does to jobs is decided in the database
+(store.sessions) and told to the other loops here.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import asyncpg
+
+from farhand.runtime.database import database_error
+from farhand.scheduler.core.lease import LeaseTerms, LeaseWatch, Renewal, heartbeat_interval
+from farhand.scheduler.core.session import SessionEvent
+from farhand.scheduler.loops.frames import Drain, DrainAck, GoAway, GoAwayReason, HeartbeatAck
+from farhand.scheduler.loops.group_commit import GroupCommit, HotConnection
+from farhand.scheduler.loops.stream import Outbox, Outstanding, Stream, Streams
+from farhand.scheduler.store import sessions as store
+from farhand.scheduler.store.groups import EncodeLog
+from farhand.scheduler.store.sessions import Beat, Left, Opened, Opening
+from farhand.scheduler.store.sql import SQL
+
+log = logging.getLogger(__name__)
+
+SUPERSEDED = GoAway(GoAwayReason.SUPERSEDED, "Another stream of this worker has taken over; this one is over.")
+EXPIRED = GoAway(GoAwayReason.LEASE_EXPIRED, "The lease of this session is over; dial again, and stop what you hold.")
+
+
+class Listener(Protocol):
+    """Who wants to know what sessions did to jobs."""
+
+    def moved(self, groups: Sequence[str], ended: Sequence[int], returned: Sequence[int]) -> None:
+        """In these groups (uids) these jobs (keys) ended, and these wait again."""
+
+    def sessions_changed(self, sessions: Sequence[int]) -> None:
+        """Other replicas are to look at these."""
+
+    async def settled(self) -> None:
+        """Returns when no claim is on its way to an outbox."""
+
+
+class Sessions:
+    """See the module. `lease_of` tells a group's lease in ms."""
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        renewals: HotConnection,
+        streams: Streams,
+        listener: Listener,
+        lease_of: Callable[[str], int],
+        *,
+        writer: str,
+        encode_log: EncodeLog,
+    ) -> None:
+        self._pool = pool
+        self._streams = streams
+        self._listener = listener
+        self._lease_of = lease_of
+        self._writer = writer
+        self._encode_log = encode_log
+        self._watch = LeaseWatch()
+        self.beats: GroupCommit[Beat, bool] = GroupCommit("renew", renewals, _renew)
+
+    async def open(self, opening: Opening, counted_ms: int) -> tuple[Stream, Opened, int]:
+        """Open a session. `counted_ms` is the lease that the worker counts with, 0: none yet. Answers the stream,
+        what was decided, and the lease to tell. Raises WorkerIdTaken, Unavailable."""
+        wanted = self._lease_of(opening.group_uid)
+        terms = LeaseTerms(counted_ms)
+        assert opening.lease_ms == max(counted_ms, wanted)
+        terms.offer(0, wanted)
+        async with self._database() as connection:
+            opened = await store.open_session(connection, opening, self._writer, self._encode_log)
+        stream = Stream(
+            session_id=opened.id,
+            epoch=opened.epoch,
+            worker_id=opening.worker_id,
+            group_uid=opening.group_uid,
+            subject=opening.subject,
+            tenants=None if opening.tenants is None else frozenset(opening.tenants),
+            task_types=frozenset(opening.task_types),
+            terms=terms,
+            outbox=Outbox(),
+            draining=opened.draining,
+        )
+        for job in opened.kept:
+            stream.outstanding[job.fence] = Outstanding(job.key, job.traceparent, 0)
+        for session_id in opened.superseded:
+            older = self._streams.get(session_id)
+            if older is not None and older.epoch < opened.epoch:
+                older.outbox.close(SUPERSEDED)
+        self._streams.add(stream)
+        if opened.superseded:
+            self._listener.sessions_changed(opened.superseded)
+        self._listener.moved([opening.group_uid], opened.ended, opened.returned)
+        log.info(
+            "worker connected",
+            extra={
+                "worker": opening.worker_id,
+                "session": opened.id,
+                "epoch": opened.epoch,
+                "kept": len(opened.kept),
+                "given_back": len(opened.returned),
+            },
+        )
+        return stream, opened, wanted
+
+    async def heartbeat(self, stream: Stream, sequence: int, answered: int, counted_ms: int, busy: int) -> None:
+        """Record a heartbeat and answer it, or end the stream when its session is over. Raises Unavailable."""
+        stream.terms.heard(answered, counted_ms)
+        wanted = self._lease_of(stream.group_uid)
+        longest = stream.terms.offer(sequence, wanted)
+        if await self.beats.put(Beat(stream.session_id, stream.epoch, longest, busy)):
+            stream.outbox.put_urgent(HeartbeatAck(sequence, wanted / 1000, heartbeat_interval(wanted / 1000)))
+        else:
+            await self.recheck([stream.session_id])
+
+    async def drain(self, stream: Stream, *, asked_by_worker: bool) -> None:
+        """No more work for this incarnation; the acknowledgement is the line behind which no assignment can be in
+        flight (P8). Raises Unavailable."""
+        await self._change(stream.session_id, stream.epoch, SessionEvent.DRAIN)
+        stream.draining = True
+        await self._listener.settled()
+        if not asked_by_worker:
+            stream.put(Drain())
+        stream.put(DrainAck())
+
+    async def drain_worker(self, session_id: int) -> None:
+        """An operator's drain, wherever the stream is. Raises Unavailable."""
+        await self._change(session_id, None, SessionEvent.DRAIN)
+        self._listener.sessions_changed([session_id])
+        await self.recheck([session_id])
+
+    async def goodbye(self, stream: Stream, unstarted: Sequence[int]) -> None:
+        """The worker stops; what it holds is given back. Raises Unavailable."""
+        await self._change(stream.session_id, stream.epoch, SessionEvent.GOODBYE, unstarted)
+        log.info("worker stopped", extra={"worker": stream.worker_id, "session": stream.session_id})
+
+    async def closed(self, stream: Stream) -> None:
+        """A stream ended, for whatever reason."""
+        self._streams.remove(stream)
+        try:
+            await self._change(stream.session_id, stream.epoch, SessionEvent.CLOSE)
+        except Exception as error:
+            if database_error(error) is None:
+                raise
+            log.info("a stream's end could not be noted; its lease tells", extra={"session": stream.session_id})
+
+    async def recheck(self, sessions: Sequence[int]) -> None:
+        """Compare local streams with the database: end those that are out, tell those that drain."""
+        local = [stream for id in sessions if (stream := self._streams.get(id))]
+        for stream in local:
+            async with self._database() as connection:
+                row = await connection.fetchrow(
+                    "SELECT epoch, state, draining FROM scheduler.session WHERE id = $1", stream.session_id
+                )
+            if row is None or row["epoch"] != stream.epoch or row["state"] == "DISCONNECTED":
+                stream.outbox.close(SUPERSEDED)
+            elif row["state"] in ("LOST", "STOPPED"):
+                stream.outbox.close(EXPIRED)
+            elif row["draining"] and not stream.draining:
+                stream.draining = True
+                await self._listener.settled()
+                stream.put(Drain())
+                stream.put(DrainAck())
+
+    async def return_unstarted(self, stream: Stream, keys: Sequence[int]) -> None:
+        """Jobs that the worker hands back unstarted. Raises Unavailable."""
+        async with self._database() as connection:
+            left = await store.return_unstarted(
+                connection, stream.session_id, keys, self._writer, self._encode_log
+            )
+        self._tell(left)
+
+    async def expire(self, now: Callable[[], float]) -> None:
+        """One look at everybody's leases. `now` is this process's monotonic clock, seconds."""
+        before = now()
+        async with self._database() as connection:
+            rows = await store.living_sessions(connection)
+        groups = {renewal.session_id: group for renewal, group in rows}
+        for renewal in self._watch.observe([renewal for renewal, _ in rows], before):
+            await self._expire(renewal, groups[renewal.session_id])
+
+    async def _expire(self, renewal: Renewal, group_uid: str) -> None:
+        async with self._database() as connection:
+            left = await store.expire_session(connection, renewal, group_uid, self._writer, self._encode_log)
+        if left.changed:
+            log.warning(
+                "a worker's lease is over",
+                extra={"session": renewal.session_id, "ended": len(left.ended), "given_back": len(left.returned)},
+            )
+            self._tell(left)
+            self._listener.sessions_changed([renewal.session_id])
+            await self.recheck([renewal.session_id])
+
+    async def settle(self) -> None:
+        """End the waiting jobs of groups that lost their last available worker (P11)."""
+        async with self._database() as connection:
+            groups = [row["group_uid"] for row in await connection.fetch(SQL["groups_to_settle"])]
+            for uid in groups:
+                async with connection.transaction():
+                    ended = await store.settle_group(connection, uid, self._writer, self._encode_log)
+                self._listener.moved([uid], ended, [])
+
+    async def _change(
+        self, session_id: int, epoch: int | None, event: SessionEvent, unstarted: Sequence[int] = ()
+    ) -> None:
+        async with self._database() as connection:
+            left = await store.change_session(
+                connection, session_id, epoch, event, self._writer, self._encode_log, unstarted=unstarted
+            )
+        self._tell(left)
+
+    def _tell(self, left: Left) -> None:
+        if left.changed:
+            self._listener.moved([left.group_uid], left.ended, left.returned)
+
+    def _database(self) -> "_Lent":
+        return _Lent(self._pool)
+
+
+class _Lent:
+    """A pooled connection whose loss is `Unavailable`."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._lease = pool.acquire()
+
+    async def __aenter__(self) -> asyncpg.Connection:
+        try:
+            return await self._lease.__aenter__()
+        except Exception as error:
+            raise database_error(error) or error from error
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        await self._lease.__aexit__(kind, error, trace)
+        if isinstance(error, Exception) and (lost := database_error(error)) is not None:
+            raise lost from error
+
+
+async def _renew(connection: asyncpg.Connection, beats: Sequence[Beat]) -> list[bool]:
+    alive = await store.renew(connection, beats)
+    return [beat.session_id in alive for beat in beats]
