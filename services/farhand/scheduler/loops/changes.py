@@ -1,0 +1,88 @@
+"""Who waits for a change of which job, in this process.
+
+The loops publish what they committed; waits and watches look at their jobs when
+something they watch was published. A publication for a job that nobody watches
+costs one look into a dictionary. What another replica commits comes as
+`publish_all`, or is found by the watchers' own poll, which is the guarantee: a
+publication is only ever a hint to look now.
+"""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+
+class Watch:
+    """What changed among the watched jobs since it was last asked."""
+
+    def __init__(self, keys: frozenset[int]) -> None:
+        self.keys = keys
+        self._changed: set[int] = set()
+        self._woken = asyncio.Event()
+
+    def wake(self, keys: Iterable[int]) -> None:
+        """Something happened to these."""
+        self._changed.update(keys)
+        self._woken.set()
+
+    async def changed(self, timeout: float) -> set[int]:
+        """Those that were published since the last call; waits for one, at most `timeout` seconds, and then
+        answers that any of them may have changed."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._woken.wait()
+        except TimeoutError:
+            return set(self.keys)
+        self._woken.clear()
+        changed, self._changed = self._changed, set()
+        return changed
+
+
+class Changes:
+    """The publications of one process. Not for use from other threads."""
+
+    def __init__(self) -> None:
+        self._watches: set[Watch] = set()
+        self._of_job: dict[int, set[Watch]] = {}
+        self._of_log: dict[int, set[Watch]] = {}
+
+    def publish_jobs(self, keys: Iterable[int]) -> None:
+        """These jobs changed."""
+        if self._of_job:
+            _publish(self._of_job, keys)
+
+    def publish_log(self, key: int) -> None:
+        """The log of this job grew."""
+        if self._of_log:
+            _publish(self._of_log, (key,))
+
+    def publish_all(self) -> None:
+        """Another replica did something, to some job."""
+        for watch in self._watches:
+            watch.wake(watch.keys)
+
+    @contextmanager
+    def watch(self, keys: Sequence[int], *, logs: bool = False) -> Iterator[Watch]:
+        """Watch these jobs, and their logs too where `logs` is set, until the block ends."""
+        watch = Watch(frozenset(keys))
+        self._watches.add(watch)
+        places = [self._of_job, self._of_log] if logs else [self._of_job]
+        for place in places:
+            for key in watch.keys:
+                place.setdefault(key, set()).add(watch)
+        try:
+            yield watch
+        finally:
+            self._watches.discard(watch)
+            for place in places:
+                for key in watch.keys:
+                    watches = place[key]
+                    watches.discard(watch)
+                    if not watches:
+                        del place[key]
+
+
+def _publish(watched: dict[int, set[Watch]], keys: Iterable[int]) -> None:
+    for key in keys:
+        for watch in watched.get(key, ()):
+            watch.wake((key,))

@@ -1,0 +1,204 @@
+"""The tables of the schema `scheduler`, for SQLAlchemy Core expressions.
+
+Their meaning stands in the migration that makes them, `0001_the_mesh.py`; here are
+only names and types. The hot statements of `queue.sql` name the same tables in SQL.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, MetaData, SmallInteger, Table, Text
+from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import UserDefinedType
+
+
+class Letter(UserDefinedType[str]):
+    """PostgreSQL's one-byte `"char"`, which the driver hands over as bytes."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        """Its name in SQL."""
+        return '"char"'
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[str | None], bytes | None]:
+        """Text to the driver's bytes."""
+        return lambda value: None if value is None else value.encode()
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[bytes | None], str | None]:
+        """The driver's bytes to text."""
+        return lambda value: None if value is None else value.decode()
+
+
+_METADATA = MetaData(schema="scheduler")
+_TIME = TIMESTAMP(timezone=True)
+
+copy_state = Table("copy_state", _METADATA, Column("only_row", Boolean), Column("revision", BigInteger))
+
+tenant = Table(
+    "tenant",
+    _METADATA,
+    Column("id", Text),
+    Column("default_worker_group", Text),
+    Column("default_fallback", Text),
+)
+
+namespace = Table(
+    "namespace",
+    _METADATA,
+    Column("tenant", Text),
+    Column("name", Text),
+    Column("default_worker_group", Text),
+    Column("default_fallback", Text),
+)
+
+worker_group = Table(
+    "worker_group",
+    _METADATA,
+    Column("uid", Text),
+    Column("key", Text),
+    Column("allowed_tenants", ARRAY(Text)),
+    Column("lease_ms", BigInteger),
+    Column("paused", Boolean),
+    Column("deleting", Boolean),
+    Column("force_deletion", Boolean),
+    Column("gone", Boolean),
+)
+
+lane = Table(
+    "lane",
+    _METADATA,
+    Column("id", Integer),
+    Column("group_uid", Text),
+    Column("tenant", Text),
+    Column("task_type", Text),
+)
+
+job = Table(
+    "job",
+    _METADATA,
+    Column("key", BigInteger),
+    Column("lane_id", Integer),
+    Column("fallback", Letter),
+    Column("max_deliveries", SmallInteger),
+    Column("created_at", _TIME),
+    Column("namespace", Text),
+    Column("traceparent", Text),
+    Column("task", LargeBinary),
+)
+
+queue = Table(
+    "queue",
+    _METADATA,
+    Column("lane_id", Integer),
+    Column("key", BigInteger),
+    Column("fallback", Letter),
+    Column("lost", SmallInteger),
+)
+
+session = Table(
+    "session",
+    _METADATA,
+    Column("id", BigInteger),
+    Column("worker_id", Text),
+    Column("incarnation", LargeBinary),
+    Column("group_uid", Text),
+    Column("subject", Text),
+    Column("tenants", ARRAY(Text)),
+    Column("epoch", BigInteger),
+    Column("renewal", BigInteger),
+    Column("lease_ms", BigInteger),
+    Column("state", Text),
+    Column("draining", Boolean),
+    Column("slots", Integer),
+    Column("busy_slots", Integer),
+    Column("task_types", ARRAY(Text)),
+    Column("host", Text),
+    Column("version", Text),
+    Column("boot_id", Text),
+    Column("replica", Text),
+    Column("connected_at", _TIME),
+    Column("heartbeat_at", _TIME),
+    Column("report", BigInteger),
+)
+
+worker = Table("worker", _METADATA, Column("id", Text), Column("subject", Text))
+
+live = Table(
+    "live",
+    _METADATA,
+    Column("key", BigInteger),
+    Column("lane_id", Integer),
+    Column("fence", BigInteger),
+    Column("session_id", BigInteger),
+    Column("lost", SmallInteger),
+    Column("assigned_at", _TIME),
+    Column("started_at", _TIME),
+    Column("kill_at", _TIME),
+    Column("kill_grace_ms", Integer),
+    Column("kill_acked", Boolean),
+)
+
+done = Table(
+    "done",
+    _METADATA,
+    Column("key", BigInteger),
+    Column("lane_id", Integer),
+    Column("state", Text),
+    Column("fence", BigInteger),
+    Column("session_id", BigInteger),
+    Column("lost", SmallInteger),
+    Column("assigned_at", _TIME),
+    Column("started_at", _TIME),
+    Column("ended_at", _TIME),
+    Column("kill_at", _TIME),
+    Column("exit_code", Integer),
+    Column("reason", Text),
+    Column("message", Text),
+    Column("run_us", BigInteger),
+    Column("outputs", LargeBinary),
+    Column("log_end", BigInteger),
+)
+
+lost_delivery = Table(
+    "lost_delivery",
+    _METADATA,
+    Column("key", BigInteger),
+    Column("fence", BigInteger),
+    Column("session_id", BigInteger),
+    Column("assigned_at", _TIME),
+    Column("lost_at", _TIME),
+    Column("reason", Text),
+)
+
+request = Table(
+    "request",
+    _METADATA,
+    Column("tenant", Text),
+    Column("request_id", Text),
+    Column("body_hash", LargeBinary),
+    Column("keys", ARRAY(BigInteger)),
+    Column("refusals", ARRAY(LargeBinary)),
+    Column("created_at", _TIME),
+)
+
+log_chunk = Table(
+    "log_chunk",
+    _METADATA,
+    Column("key", BigInteger),
+    Column("fence", BigInteger),
+    Column("start_offset", BigInteger),
+    Column("end_offset", BigInteger),
+    Column("records", LargeBinary),
+)
+
+tally = Table(
+    "tally",
+    _METADATA,
+    Column("lane_id", Integer),
+    Column("writer", Text),
+    Column("queued", BigInteger),
+    Column("live", BigInteger),
+    Column("ended", BigInteger),
+)
