@@ -1,0 +1,134 @@
+"""The processes below a process, as /proc tells them, and signals that reach no stranger.
+
+A number from /proc may belong to someone else by the time we use it. So a
+process is its number *and* its start time, and a signal goes through a pidfd
+that was checked after it was opened.
+"""
+
+import errno
+import os
+import signal
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+
+
+class Process:
+    """One process at the moment of looking."""
+
+    __slots__ = ("group", "parent", "pid", "started")
+
+    def __init__(self, pid: int, parent: int, group: int, started: int) -> None:
+        self.pid = pid
+        self.parent = parent
+        self.group = group
+        self.started = started  # clock ticks since boot
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Process) and (self.pid, self.started) == (other.pid, other.started)
+
+    def __hash__(self) -> int:
+        return hash((self.pid, self.started))
+
+    def __repr__(self) -> str:
+        return f"Process({self.pid}, parent={self.parent}, group={self.group}, started={self.started})"
+
+
+def look(pid: int) -> Process | None:
+    """The process of that number now (also a zombie), or None."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            text = file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The name stands in parentheses and may hold anything, also ")": the last one ends it.
+    fields = text[text.rindex(b")") + 2 :].split()
+    return Process(pid, parent=int(fields[1]), group=int(fields[2]), started=int(fields[19]))
+
+
+def descendants(root: int, apart_from: Collection[int] = ()) -> list[Process]:
+    """Everything below `root`, parents before children, without the branches that begin at `apart_from`.
+
+    What forks meanwhile may be missed: look again until nothing new is found.
+    """
+    children = _children if os.path.exists(f"/proc/{root}/task/{root}/children") else _by_parent().__getitem__
+    found: list[Process] = []
+    seen = set(apart_from)
+    ahead = list(children(root))
+    while ahead:
+        pid = ahead.pop()
+        if pid in seen:
+            continue
+        seen.add(pid)
+        process = look(pid)
+        if process is not None:
+            found.append(process)
+            ahead.extend(children(pid))
+    return found
+
+
+def send(process: Process, number: int) -> None:
+    """Signal this very process; nothing where it is gone or belongs to another user."""
+    try:
+        handle = os.pidfd_open(process.pid)
+    except OSError as error:
+        if error.errno == errno.ENOSYS and look(process.pid) == process:  # Linux before 5.3: a tiny window remains
+            _quietly_kill(process.pid, number)
+        return
+    try:
+        if look(process.pid) == process:
+            signal.pidfd_send_signal(handle, number)
+    except (ProcessLookupError, PermissionError):
+        pass
+    finally:
+        os.close(handle)
+
+
+def marked(name: str, values: Collection[str]) -> Iterator[Process]:
+    """Processes anywhere on this host that were started with `name=value` in their environment, one of `values`."""
+    wanted = {f"{name}={value}".encode("utf-8", "surrogateescape") for value in values}
+    for pid in _all_pids():
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                variables = file.read().split(b"\0")
+        except OSError:  # another user's, or gone
+            continue
+        if not wanted.isdisjoint(variables):
+            process = look(pid)
+            if process is not None:
+                yield process
+
+
+def _children(pid: int) -> list[int]:
+    """The children of all threads of a process. Needs a kernel with CONFIG_PROC_CHILDREN, as distributions have it."""
+    children: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                children += map(int, file.read().split())
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return children
+
+
+class _ByParent(dict[int, list[int]]):
+    def __missing__(self, key: int) -> list[int]:
+        return []
+
+
+def _by_parent() -> _ByParent:
+    """The same for all processes at once, on kernels that don't list children."""
+    table = _ByParent()
+    for pid in _all_pids():
+        process = look(pid)
+        if process is not None:
+            table.setdefault(process.parent, []).append(pid)
+    return table
+
+
+def _all_pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _quietly_kill(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
