@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from farhand.kernel.errors import Unavailable
 from farhand.runtime.database import database_error
 from farhand.scheduler.core.matching import Seat, match
+from farhand.scheduler.loops import tracing
 from farhand.scheduler.loops.frames import Assignments
 from farhand.scheduler.loops.group_commit import HotConnection
 from farhand.scheduler.loops.stream import Outstanding, Streams
@@ -157,9 +158,8 @@ class Dispatch:
             stream.turn = self._turns
             stream.sent += len(jobs)
             for job in jobs:
-                stream.outstanding[job.fence] = Outstanding(
-                    job.key, job.traceparent, int(job.assigned_at.timestamp() * 1e9)
-                )
+                stream.outstanding[job.fence] = Outstanding(job.key, job.traceparent)
+            tracing.assigned(jobs, stream.worker_id)
             stream.put(Assignments(jobs, [lanes[job.lane_id].tenant for job in jobs]))
         self._on_assigned([job.key for job in claimed])
 

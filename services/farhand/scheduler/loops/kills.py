@@ -6,13 +6,13 @@ the worker has confirmed that the job will not start.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from typing import Protocol
 
 import asyncpg
 
 from farhand.runtime.database import database_error
+from farhand.scheduler.loops.changes import Changes, Watch
 from farhand.scheduler.loops.frames import Cancels
 from farhand.scheduler.loops.stream import Stream, Streams
 from farhand.scheduler.store.groups import Ending, end_waiting
@@ -21,13 +21,6 @@ from farhand.scheduler.store.sql import SQL
 KILLED = Ending("KILLED", "KILLED", "It was killed while it waited.", None, asked=True)
 CONFIRM_SECONDS = 2.0
 POLL_SECONDS = 0.25
-
-
-class Watchers(Protocol):
-    """Wakes those who watch jobs."""
-
-    def watch(self, keys: Iterable[int]) -> AbstractContextManager[asyncio.Event]:
-        """An event that is set when one of these jobs changes."""
 
 
 class Listener(Protocol):
@@ -41,21 +34,21 @@ class Kills:
     """See the module."""
 
     def __init__(
-        self, pool: asyncpg.Pool, streams: Streams, watchers: Watchers, listener: Listener, *, writer: str
+        self, pool: asyncpg.Pool, streams: Streams, changes: Changes, listener: Listener, *, writer: str
     ) -> None:
         self._pool = pool
         self._streams = streams
-        self._watchers = watchers
+        self._changes = changes
         self._listener = listener
         self._writer = writer
 
     async def kill(self, key: int, grace_ms: int) -> None:
         """End a job wherever it is; returns when P9's acknowledgement may be given. Raises Unavailable."""
-        with self._watchers.watch([key]) as changed:
+        with self._changes.watch([key]) as watch:
             try:
                 if not await self._mark(key, grace_ms):
                     return
-                await self._confirmed(key, changed)
+                await self._confirmed(key, watch)
             except Exception as error:
                 raise database_error(error) or error from error
 
@@ -80,19 +73,14 @@ class Kills:
                 if (await connection.fetchrow(SQL["kill_state"], key))["ended"]:
                     return False
 
-    async def _confirmed(self, key: int, changed: asyncio.Event) -> None:
+    async def _confirmed(self, key: int, watch: Watch) -> None:
         try:
             async with asyncio.timeout(CONFIRM_SECONDS):
                 while True:
-                    changed.clear()
                     row = await self._pool.fetchrow(SQL["kill_state"], key)
-                    if row["ended"] or row["acked"] or row["acked"] is None:
+                    if row["ended"] or row["acked"] is not False:
                         return
-                    try:
-                        async with asyncio.timeout(POLL_SECONDS):
-                            await changed.wait()
-                    except TimeoutError:
-                        continue
+                    await watch.changed(POLL_SECONDS)
         except TimeoutError:
             return  # the worker is cut off; whatever it still does, only KILLED can be recorded
 

@@ -86,7 +86,7 @@ class Sessions:
             draining=opened.draining,
         )
         for job in opened.kept:
-            stream.outstanding[job.fence] = Outstanding(job.key, job.traceparent, 0)
+            stream.outstanding[job.fence] = Outstanding(job.key, job.traceparent)
         for session_id in opened.superseded:
             older = self._streams.get(session_id)
             if older is not None and older.epoch < opened.epoch:

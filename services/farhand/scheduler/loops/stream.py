@@ -70,7 +70,6 @@ class Outstanding:
 
     key: int
     traceparent: str | None
-    assigned_ns: int
 
 
 @dataclass(eq=False, slots=True)

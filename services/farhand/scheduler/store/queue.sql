@@ -304,7 +304,11 @@ SELECT id, worker_id, group_uid, epoch, renewal, state, draining FROM scheduler.
 
 -- name: session_of_worker
 -- The newest session of a worker.
-SELECT id, group_uid, epoch, state, draining, replica FROM scheduler.session WHERE worker_id = $1 ORDER BY epoch DESC LIMIT 1;
+SELECT s.*, g.key AS group_key FROM scheduler.session s JOIN scheduler.worker_group g ON g.uid = s.group_uid
+WHERE s.worker_id = $1 ORDER BY s.epoch DESC LIMIT 1;
+
+-- name: known_workers
+SELECT id FROM scheduler.worker ORDER BY id LIMIT 5000;
 
 -- name: renew
 -- A lease moves only for the session's present epoch, while the session lives (rule 2, rule 6).

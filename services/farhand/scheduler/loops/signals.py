@@ -1,0 +1,97 @@
+"""What one loop tells the others: here, at once; in other replicas, by the doorbell.
+
+Every message is a hint to look. What is true stands in the database.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from farhand.kernel.errors import Unavailable
+from farhand.scheduler.loops.changes import Changes
+from farhand.scheduler.loops.dispatch import Dispatch
+from farhand.scheduler.loops.doorbell import Doorbell, Ring
+from farhand.scheduler.loops.kills import Kills
+from farhand.scheduler.loops.sessions import Sessions
+from farhand.scheduler.loops.stream import Streams
+
+
+@dataclass
+class Signals:
+    """See the module. The loops are joined to it by the bootstrap after they are made."""
+
+    changes: Changes
+    streams: Streams
+    dispatch: Dispatch = field(init=False)
+    doorbell: Doorbell = field(init=False)
+    sessions: Sessions = field(init=False)
+    kills: Kills = field(init=False)
+    refresh_copy: Callable[[], None] = field(init=False)
+    _errands: "asyncio.Queue[Ring]" = field(default_factory=asyncio.Queue)
+
+    def enqueued(self, groups: Iterable[str], ended: Sequence[int]) -> None:
+        """Jobs wait in these groups (uids); these jobs (keys) ended at once."""
+        groups = set(groups)
+        self.dispatch.wake(groups)
+        self.changes.publish_jobs(ended)
+        self.doorbell.ring(groups=groups)
+
+    def moved(self, groups: Sequence[str], ended: Sequence[int], returned: Sequence[int]) -> None:
+        """In these groups these jobs ended, and these wait again."""
+        self.dispatch.wake(groups)
+        self.jobs_changed([*ended, *returned])
+        if returned:
+            self.doorbell.ring(groups=set(groups))
+
+    def jobs_changed(self, keys: Collection[int]) -> None:
+        """These jobs are not where they were."""
+        if keys:
+            self.changes.publish_jobs(keys)
+            self.doorbell.ring(jobs=True)
+
+    def log_grew(self, key: int) -> None:
+        """The log of this job has more."""
+        self.changes.publish_log(key)
+        self.doorbell.ring(jobs=True)
+
+    def killed(self, key: int) -> None:
+        """This job ended, or is to be ended, or will not start."""
+        self.changes.publish_jobs([key])
+        self.doorbell.ring(kills=True, jobs=True)
+
+    def sessions_changed(self, sessions: Sequence[int]) -> None:
+        """Whoever holds the streams of these is to look."""
+        self.doorbell.ring(sessions=set(sessions))
+
+    def groups_changed(self, groups: frozenset[str]) -> None:
+        """These groups are declared otherwise than before."""
+        self.dispatch.wake(groups)
+
+    async def settled(self) -> None:
+        """Returns when no claim is on its way to an outbox."""
+        await self.dispatch.settled()
+
+    def heard(self, ring: Ring) -> None:
+        """Another replica rang."""
+        if ring.everything:
+            self.dispatch.wake(self.streams.groups())
+        else:
+            self.dispatch.wake(ring.groups)
+        if ring.jobs or ring.everything:
+            self.changes.publish_all()
+        if ring.everything:
+            self.refresh_copy()
+        if ring.kills or ring.sessions or ring.everything:
+            self._errands.put_nowait(ring)
+
+    async def run(self) -> None:
+        """Run errands that need the database, until cancelled; what fails, the janitor does a second later."""
+        while True:
+            ring = await self._errands.get()
+            try:
+                if ring.kills or ring.everything:
+                    await self.kills.resend()
+                local = [stream.session_id for stream in self.streams.all()]
+                await self.sessions.recheck(local if ring.everything else sorted(ring.sessions))
+            except Unavailable:
+                continue

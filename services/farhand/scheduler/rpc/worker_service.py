@@ -1,0 +1,230 @@
+"""WorkerService: the streams of the workers.
+
+Connect reads one hello, opens the session, and then is two loops: one reads the
+worker's frames, the generator itself writes the outbox. Whatever ends one ends
+both; what the worker holds stays its own until its lease is over.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+
+from farhand.api.worker.v1 import session_pb2 as pb
+from farhand.api.worker.v1 import worker_service_pb2, worker_service_pb2_grpc
+from farhand.kernel.errors import InvalidArgument, ShuttingDown, Unavailable, Violation
+from farhand.kernel.job_id import decode
+from farhand.runtime import wire
+from farhand.runtime.security import Identity, identity
+from farhand.scheduler.core.lease import heartbeat_interval
+from farhand.scheduler.core.session import IllegalSessionStep
+from farhand.scheduler.loops.frames import GoAway, GoAwayReason
+from farhand.scheduler.loops.kills import Kills
+from farhand.scheduler.loops.results import Results
+from farhand.scheduler.loops.sessions import Sessions
+from farhand.scheduler.loops.stream import Stream, Streams
+from farhand.scheduler.rpc.append_logs import AppendLogs
+from farhand.scheduler.rpc.frames import completion, encode_frame
+from farhand.scheduler.rpc.hello import Welcomer
+
+log = logging.getLogger(__name__)
+
+HELLO_SECONDS = 10.0
+RESULT_FRAMES_AT_ONCE = 64  # frames of one stream whose results are not committed yet
+
+SHUTDOWN = GoAway(GoAwayReason.SHUTDOWN, "This scheduler is stopping; dial another, or this one again.", 0.5)
+
+_VERDICT = {
+    "KEEP": pb.VERDICT_ACTION_KEEP,
+    "STOP": pb.VERDICT_ACTION_STOP,
+    "RESEND": pb.VERDICT_ACTION_RESEND_RESULT,
+}
+
+
+class ProtocolError(Exception):
+    """The worker sent what the protocol forbids."""
+
+
+class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
+    """See the module. `wake` tells the dispatch that a group may have credit."""
+
+    def __init__(
+        self,
+        welcomer: Welcomer,
+        sessions: Sessions,
+        streams: Streams,
+        results: Results,
+        kills: Kills,
+        append_logs: AppendLogs,
+        wake: Callable[[list[str]], None],
+    ) -> None:
+        self._welcomer = welcomer
+        self._sessions = sessions
+        self._streams = streams
+        self._results = results
+        self._kills = kills
+        self._append_logs = append_logs
+        self._wake = wake
+        self._stopping = False
+
+    def go_away(self) -> None:
+        """End every stream: the workers dial another scheduler, or this one when it is back. No lease is lost."""
+        self._stopping = True
+        for stream in self._streams.all():
+            stream.outbox.close(SHUTDOWN)
+
+    async def Connect(  # noqa: N802
+        self, request_iterator: AsyncIterator[pb.ConnectRequest], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[pb.ConnectResponse]:
+        """One worker's session."""
+        if self._stopping:
+            raise ShuttingDown("This scheduler is stopping; dial another.", retry_delay=0.5)
+        caller = identity(context)
+        try:
+            async with asyncio.timeout(HELLO_SECONDS):
+                first = await anext(aiter(request_iterator))
+        except (TimeoutError, StopAsyncIteration):
+            raise _violation("frame", f"hello must come first, within {HELLO_SECONDS:.0f} seconds") from None
+        if first.WhichOneof("frame") != "hello":
+            raise _violation("frame", "the first frame must be hello")
+        stream, welcome = await self._open(first.hello, caller)
+        reader = asyncio.create_task(self._read(stream, request_iterator), name=f"read {stream.worker_id}")
+        try:
+            yield welcome
+            await self._kills.resend([stream])
+            if self._stopping:
+                stream.outbox.close(SHUTDOWN)
+            while (frame := await stream.outbox.get()) is not None:
+                for message in encode_frame(frame, stream.epoch):
+                    yield message
+        finally:
+            reader.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await reader
+            stream.outbox.close()
+            await asyncio.shield(self._sessions.closed(stream))
+
+    async def AppendLogs(  # noqa: N802
+        self,
+        request_iterator: AsyncIterator[worker_service_pb2.AppendLogsRequest],
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> worker_service_pb2.AppendLogsResponse:
+        """Store log records."""
+        return await self._append_logs.append_logs(request_iterator)
+
+    async def _open(self, hello: pb.Hello, caller: Identity) -> tuple[Stream, pb.ConnectResponse]:
+        opening, counted_ms = await self._welcomer.opening(hello, caller)
+        try:
+            stream, opened, lease_ms = await self._sessions.open(opening, counted_ms)
+        except IllegalSessionStep:
+            raise _violation("hello.incarnation", "said goodbye before; start the worker anew") from None
+        lease = lease_ms / 1000
+        return stream, pb.ConnectResponse(
+            welcome=pb.Welcome(
+                epoch=opened.epoch,
+                lease=wire.duration(lease),
+                heartbeat_interval=wire.duration(heartbeat_interval(lease)),
+                verdicts=[
+                    pb.Verdict(job_id=held.job_id, fence=held.fence, action=_VERDICT[opened.verdicts[held.fence]])
+                    for held in hello.held
+                ],
+                worker_group_uid=opening.group_uid,
+                protocol_version=1,
+            )
+        )
+
+    async def _read(self, stream: Stream, requests: AsyncIterator[pb.ConnectRequest]) -> None:
+        try:
+            async with asyncio.TaskGroup() as writes:
+                room = asyncio.Semaphore(RESULT_FRAMES_AT_ONCE)
+                async for request in requests:
+                    await self._take(stream, request, writes, room)
+        except* (ProtocolError, InvalidArgument) as errors:
+            stream.outbox.close(GoAway(GoAwayReason.PROTOCOL_ERROR, str(errors.exceptions[0])))
+        except* Unavailable as errors:
+            log.info("a stream ends with the database", extra={"worker": stream.worker_id})
+            stream.outbox.close(GoAway(GoAwayReason.SHUTDOWN, str(errors.exceptions[0]), 0.5))
+        except* ShuttingDown:
+            stream.outbox.close(SHUTDOWN)
+        except* grpc.aio.UsageError:
+            pass  # the call is over
+        except* Exception:
+            log.exception("a worker's frame could not be handled", extra={"worker": stream.worker_id})
+            stream.outbox.close(GoAway(GoAwayReason.PROTOCOL_ERROR, "The scheduler could not handle a frame; see its log.", 5))
+        finally:
+            stream.outbox.close()
+
+    async def _take(
+        self, stream: Stream, request: pb.ConnectRequest, writes: asyncio.TaskGroup, room: asyncio.Semaphore
+    ) -> None:
+        match request.WhichOneof("frame"):
+            case "credit":
+                stream.limit = max(stream.limit, request.credit.assignment_limit)
+                self._wake([stream.group_uid])
+            case "assignment_ack":
+                pass  # the stream is ordered and a resume lists what arrived, so nothing depends on it
+            case "started":
+                self._results.started(stream, _refs(request.started.jobs))
+            case "result":
+                await room.acquire()
+                writes.create_task(self._record(stream, request.result, room))
+            case "heartbeat":
+                beat = request.heartbeat
+                counted = int(wire.seconds(beat.lease) * 1000)
+                writes.create_task(
+                    self._sessions.heartbeat(
+                        stream, beat.sequence, beat.answered_sequence, counted, max(0, min(beat.busy_slots, 10_000))
+                    )
+                )
+            case "inventory":
+                pass  # asked for by nobody yet
+            case "cancel_ack":
+                await self._kills.confirm(_refs(request.cancel_ack.jobs))
+            case "draining":
+                await self._sessions.drain(stream, asked_by_worker=True)
+            case "goodbye":
+                unstarted = [
+                    key
+                    for held in request.goodbye.abandoned
+                    if held.phase == pb.HELD_PHASE_RECEIVED and (key := decode(held.job_id)) is not None
+                ]
+                await self._sessions.goodbye(stream, unstarted)
+                stream.outbox.close()
+            case "hello":
+                raise ProtocolError("hello came a second time on one stream.")
+            case None:
+                raise ProtocolError("A frame without content, or of a newer protocol, came.")
+
+    async def _record(self, stream: Stream, results: pb.Results, room: asyncio.Semaphore) -> None:
+        try:
+            returned = [result for result in results.results if result.returned]
+            if returned:
+                await self._return(stream, returned)
+            completions = [
+                found
+                for result in results.results
+                if not result.returned and (found := completion(result, stream.worker_id)) is not None
+            ]
+            if len(completions) + len(returned) < len(results.results):
+                raise ProtocolError("A result names no job, or has no outcome.")
+            if completions:
+                await self._results.record(stream, completions)
+        finally:
+            room.release()
+
+    async def _return(self, stream: Stream, returned: list[pb.Result]) -> None:
+        keys = [key for result in returned if (key := decode(result.job_id)) is not None]
+        await self._sessions.return_unstarted(stream, keys)
+        for result in returned:
+            stream.outstanding.pop(result.fence, None)
+
+
+def _refs(jobs: Any) -> list[tuple[int, int]]:
+    return [(key, job.fence) for job in jobs if (key := decode(job.job_id)) is not None]
+
+
+def _violation(path: str, description: str) -> InvalidArgument:
+    return InvalidArgument.of(Violation(path, description))
