@@ -1,0 +1,65 @@
+"""`farhand admin …`."""
+
+import importlib.util
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from farhand.cli.command import command, noun
+from farhand.cli.failure import CommandFailed
+from farhand.cli.session import Session
+
+app = noun(
+    "What an operator does now and then.",
+    ["farhand admin dev-certs ./dev-certs --host scheduler.example.com --host 10.0.0.7"],
+)
+
+
+@app.callback()
+def admin() -> None:
+    """Keeps `admin` a group while it has one command."""
+
+
+@command(
+    app,
+    "dev-certs",
+    examples=[
+        "farhand admin dev-certs ./dev-certs",
+        "farhand admin dev-certs ./dev-certs --host scheduler --host 10.0.0.7",
+        "farhand job list --tls-ca dev-certs/ca.crt --token-file dev-certs/admin.token",
+    ],
+)
+def dev_certs(
+    session: Session,
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Where to write; nothing there is overwritten.")],
+    host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--host",
+            metavar="NAME",
+            help="A host name or address that clients dial; may be given several times. localhost is always in.",
+        ),
+    ] = None,
+) -> None:
+    """Make a small certificate authority, a server certificate and tokens, to try TLS with.
+
+    Whoever has the folder's files can do everything: they are for tests, not for production.
+    """
+    if importlib.util.find_spec("cryptography") is None:
+        raise CommandFailed(
+            "`farhand admin dev-certs` needs a package that is not installed: cryptography.",
+            "pip install 'farhand[server]' brings it.",
+        )
+    from farhand.runtime import dev_certs as authority
+    from farhand.runtime.service import StartupError
+
+    path = Path(folder)
+    try:
+        authority.make(path, host or [])
+    except StartupError as error:
+        raise CommandFailed(str(error)) from None
+    except OSError as error:
+        raise CommandFailed(f"{error.filename or path}: {error.strerror or error}") from None
+    files = sorted(file.name for file in path.iterdir())
+    session.printer.one({"folder": str(path), "files": files}, [(name, str(path / name)) for name in files])
