@@ -23,11 +23,11 @@ from asyncpg import Connection, DeadlockDetectedError, PostgresError
 from farhand.api.registry.v1.watch_service_pb2 import WatchRequest, WatchResponse
 from farhand.api.registry.v1.watch_service_pb2_grpc import WatchServiceStub
 from farhand.kernel.errors import FutureRevision, Unavailable
-from farhand.runtime.database import database_error
 from farhand.runtime.grpc_channel import remote_error
 from farhand.scheduler.core.declared import Change, Declared, OutOfOrder, changed_groups
 from farhand.scheduler.loops.group_commit import HotConnection
 from farhand.scheduler.loops.registry_steps import step_of
+from farhand.scheduler.loops.using import using
 from farhand.scheduler.loops.waiting import Waiting
 from farhand.scheduler.store.declared import Applied, apply_change, apply_snapshot, read, read_revision
 from farhand.scheduler.store.groups import EncodeLog
@@ -90,7 +90,7 @@ class Copy:
 
     async def refresh(self) -> None:
         """Take over what another replica applied. Raises Unavailable."""
-        async with self._one_at_a_time, self._transacting() as connection:
+        async with self._one_at_a_time, using(self._connection) as connection:
             await self._take_over(connection, await read_revision(connection))
 
     async def refresh_if_older(self, revision: int) -> None:
@@ -226,7 +226,7 @@ class Copy:
 
     async def _commit(self, step: Declared | Change) -> Applied:
         """Move the database, then the memory."""
-        async with self._transacting() as connection:
+        async with using(self._connection) as connection:
             if isinstance(step, Change):
                 applied = await apply_change(connection, step, writer=self._writer, encode_log=self._encode_log)
                 if step.revision == self._declared.revision + 1:
@@ -252,21 +252,6 @@ class Copy:
         self._declared = declared
         if changed:
             self._on_change(changed)
-
-    @contextlib.asynccontextmanager
-    async def _transacting(self) -> AsyncIterator[Connection]:
-        """The connection; one that breaks, or is left in the middle of something, is dropped. Raises Unavailable."""
-        try:
-            yield await self._connection.get()
-        except asyncio.CancelledError:
-            self._connection.drop()
-            raise
-        except Exception as error:
-            lost = database_error(error)
-            if lost is None:
-                raise
-            self._connection.drop()
-            raise lost from error
 
 
 def _looked_at(task: "asyncio.Task[None]") -> None:
