@@ -83,7 +83,7 @@ async def bind(server: grpc.aio.Server, settings: ListenSettings) -> str:
     return str(Address(address.host, port))
 
 
-class HealthServicer(health_aio.HealthServicer):
+class HealthServicer(health_aio.HealthServicer):  # type: ignore[misc]  # the library is untyped
     """grpc.health.v1 for the server ("") and each of its services, serving until `enter_graceful_shutdown()`."""
 
     def __init__(self, service_names: Iterable[str]) -> None:

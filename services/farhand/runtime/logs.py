@@ -7,11 +7,14 @@ there is a current span), every `extra=` field, and the traceback under "error".
 import datetime
 import json
 import logging
+import re
 import sys
 from typing import Any
 
 from farhand.runtime.settings import LogSettings
 
+# postgresql://user:PASSWORD@host: a URL gets into messages by many ways, its password never.
+_PASSWORD = re.compile(r"(://[^\s/:@]+:)[^\s/@]+@")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -55,7 +58,7 @@ class JsonFormatter(logging.Formatter):
             line.setdefault(name, value)
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
+        return _PASSWORD.sub(r"\1***@", json.dumps(line, default=str, ensure_ascii=False))
 
 
 class TextFormatter(logging.Formatter):
@@ -73,7 +76,7 @@ class TextFormatter(logging.Formatter):
             line += "  " + " ".join(f"{name}={value}" for name, value in fields.items())
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
-        return line
+        return _PASSWORD.sub(r"\1***@", line)
 
 
 def _trace() -> dict[str, str]:
