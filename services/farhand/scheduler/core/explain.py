@@ -121,9 +121,7 @@ def explain(job: JobRecord, figures: GroupFigures, workers: Sequence[ActiveWorke
     return Explanation(WaitReason.SLOTS_BUSY, _busy(group, start_one, fitting, figures, position))
 
 
-def _busy(
-    group: str, start_one: str, fitting: Sequence[ActiveWorker], figures: GroupFigures, position: int
-) -> str:
+def _busy(group: str, start_one: str, fitting: Sequence[ActiveWorker], figures: GroupFigures, position: int) -> str:
     slots = sum(worker.slots for worker in fitting if worker.connected)
     away = sum(not worker.connected for worker in fitting)
     text = f"No slot of its {group} is free: {_count(slots, 'slot')} that could take it, all busy"

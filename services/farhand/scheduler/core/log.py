@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from farhand.kernel.errors import LogGap
 from farhand.kernel.job_id import encode
+from farhand.scheduler.core.record import JobRecord
 
 LogName = tuple[int, int]  # the job's key, the assignment's fence
 
@@ -70,6 +71,16 @@ class Position:
 
 
 START = Position(1, 0)
+
+
+def is_complete(job: JobRecord, position: Position) -> bool:
+    """Whether the lines of the assignment whose result was recorded all lie before the position. A job without
+    a result has none that are missing: what its lost assignments had not sent is not wanted any more."""
+    if not job.ended:
+        return False
+    if job.result_fence == 0 or job.log_end == 0 or position.fence == 0:
+        return True
+    return (position.fence, position.offset) >= (job.result_fence, job.log_end)
 
 
 def drop_first(records: bytes, count: int) -> bytes:

@@ -8,32 +8,32 @@ publication is only ever a hint to look now.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
-class Watch:
-    """What changed among the watched jobs since it was last asked."""
+class Watch(asyncio.Event):
+    """Set when one of the watched jobs changed; `changed` says which, since it was last asked."""
 
     def __init__(self, keys: frozenset[int]) -> None:
+        super().__init__()
         self.keys = keys
         self._changed: set[int] = set()
-        self._woken = asyncio.Event()
 
     def wake(self, keys: Iterable[int]) -> None:
         """Something happened to these."""
         self._changed.update(keys)
-        self._woken.set()
+        self.set()
 
     async def changed(self, timeout: float) -> set[int]:
         """Those that were published since the last call; waits for one, at most `timeout` seconds, and then
         answers that any of them may have changed."""
         try:
             async with asyncio.timeout(timeout):
-                await self._woken.wait()
+                await self.wait()
         except TimeoutError:
             return set(self.keys)
-        self._woken.clear()
+        self.clear()
         changed, self._changed = self._changed, set()
         return changed
 
@@ -62,7 +62,7 @@ class Changes:
             watch.wake(watch.keys)
 
     @contextmanager
-    def watch(self, keys: Sequence[int], *, logs: bool = False) -> Iterator[Watch]:
+    def watch(self, keys: Iterable[int], *, logs: bool = False) -> Iterator[Watch]:
         """Watch these jobs, and their logs too where `logs` is set, until the block ends."""
         watch = Watch(frozenset(keys))
         self._watches.add(watch)

@@ -105,12 +105,14 @@ class _Room:
         self._limit = limit
         self._taken = 0
         self._freed = asyncio.Event()
+        self._turn = asyncio.Lock()  # first come, first served: the messages of a call keep their order
 
     async def enter(self, size: int) -> None:
-        while self._taken and self._taken + size > self._limit:
-            self._freed.clear()
-            await self._freed.wait()
-        self._taken += size
+        async with self._turn:
+            while self._taken and self._taken + size > self._limit:
+                self._freed.clear()
+                await self._freed.wait()
+            self._taken += size
 
     def leave(self, size: int) -> None:
         self._taken -= size

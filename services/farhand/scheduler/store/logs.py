@@ -45,9 +45,7 @@ WHERE EXISTS (SELECT FROM scheduler.live v WHERE v.key = i.key AND v.fence = i.f
 ORDER BY i.key, i.fence ON CONFLICT DO NOTHING RETURNING key, fence"""
 
 
-async def read_known(
-    connection: Connection, logs: Iterable[tuple[int, int, str]]
-) -> dict[tuple[int, int, str], Known]:
+async def read_known(connection: Connection, logs: Iterable[tuple[int, int, str]]) -> dict[tuple[int, int, str], Known]:
     """What is known of logs, given by key, fence and the subject of who wants to write."""
     asked = sorted(set(logs))
     known = dict.fromkeys(asked, Known(False, 0))
@@ -67,9 +65,7 @@ async def read_sizes(connection: Connection, logs: Sequence[LogName]) -> dict[Lo
 async def insert_chunks(connection: Connection, chunks: Sequence[NewChunk]) -> set[LogName]:
     """Store chunks, one per log. Answers the logs whose chunk is stored: another writer of the log was first
     with the others, or their fence is stale by now."""
-    rows = await connection.fetch(
-        _INSERT, *_columns([(c.key, c.fence, c.start, c.end, c.records) for c in chunks], 5)
-    )
+    rows = await connection.fetch(_INSERT, *_columns([(c.key, c.fence, c.start, c.end, c.records) for c in chunks], 5))
     return {(row["key"], row["fence"]) for row in rows}
 
 
