@@ -1,0 +1,1 @@
+"""What the registry knows as values and rules: no I/O, no clock, no chance."""

@@ -1,0 +1,1 @@
+"""What the registry does without being asked: follow its own change log."""
