@@ -23,12 +23,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("FARHAND_TRACEBACK"):
             raise
-        failure = CommandFailed(
+        fault = CommandFailed(
             f"This is a fault of farhand itself: {type(error).__name__}: {error}",
             "FARHAND_TRACEBACK=1 shows where; please report it.",
         )
-        sys.stderr.write("".join(f"{line}\n" for line in failure.lines()))
-        return failure.exit_code
+        sys.stderr.write("".join(f"{line}\n" for line in fault.lines()))
+        return fault.exit_code
     return 0
 
 

@@ -9,6 +9,7 @@ import typer
 from farhand.cli.command import command, noun
 from farhand.cli.failure import CommandFailed
 from farhand.cli.session import Session
+from farhand.kernel.names import DEFAULT_GROUP_ID, group_key
 
 app = noun(
     "What an operator does now and then.",
@@ -41,6 +42,14 @@ def dev_certs(
             help="A host name or address that clients dial; may be given several times. localhost is always in.",
         ),
     ] = None,
+    worker_group: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--worker-group",
+            metavar="KEY",
+            help="A worker group to make a worker's token for; may be given several times. _default and gpu unless said.",
+        ),
+    ] = None,
 ) -> None:
     """Make a small certificate authority, a server certificate and tokens, to try TLS with.
 
@@ -56,10 +65,11 @@ def dev_certs(
 
     path = Path(folder)
     try:
-        authority.make(path, host or [])
+        groups = [group_key(group) for group in worker_group or (DEFAULT_GROUP_ID, "gpu")]
+        written = authority.make(path, host or [], groups)
     except StartupError as error:
         raise CommandFailed(str(error)) from None
     except OSError as error:
         raise CommandFailed(f"{error.filename or path}: {error.strerror or error}") from None
-    files = sorted(file.name for file in path.iterdir())
-    session.printer.one({"folder": str(path), "files": files}, [(name, str(path / name)) for name in files])
+    files = {file.name: str(file) for file in written}
+    session.printer.one({"files": list(files.values())}, list(files.items()))

@@ -64,7 +64,7 @@ def remote_failure(error: "grpc.RpcError", server: str, address: str) -> Command
             f"The {server} at {address} does not know this call.",
             f"Is it a {server}, and of this version? --{server} HOST:PORT names another.",
         )
-    details = [f"{violation.path}: {violation.description}" for violation in remote.violations]
+    details = [f"{v.path}: {v.description}" if v.path else v.description for v in remote.violations]
     if code is grpc.StatusCode.UNAUTHENTICATED:
         details.append("Give a token by --token-file FILE, FARHAND_TOKEN_FILE, FARHAND_TOKEN or a profile.")
     if code is grpc.StatusCode.ABORTED and remote.reason == "ETAG_MISMATCH":

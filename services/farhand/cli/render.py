@@ -58,6 +58,13 @@ class Printer:
         else:
             self._document(data)
 
+    def value(self, data: Document, text: str) -> None:
+        """One thing that a shell script wants: a document, or a text alone."""
+        if self.output == "table":
+            sys.stdout.write(f"{plain(text)}\n")
+        else:
+            self._document(data)
+
     def many(self, data: Sequence[Document], headers: Sequence[str], rows: Sequence[Sequence[str]], none: str) -> None:
         """A list: an array, or a table. `none` is said on stderr where a table would be empty."""
         if self.output != "table":
