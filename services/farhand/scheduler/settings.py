@@ -2,16 +2,22 @@
 
 from dataclasses import dataclass
 
-from farhand.runtime.settings import DatabaseSettings, DialSettings, ListenSettings, LogSettings, duration, setting, size
+from farhand.runtime.settings import (
+    DatabaseSettings,
+    DialSettings,
+    ListenSettings,
+    LogSettings,
+    duration,
+    setting,
+    size,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SchedulerSettings(LogSettings, ListenSettings, DatabaseSettings, DialSettings):
     """Flags and environment of `farhand server scheduler`."""
 
-    listen: str = setting(
-        "127.0.0.1:7402", "address to listen on, HOST:PORT; beyond loopback it needs TLS and tokens"
-    )
+    listen: str = setting("127.0.0.1:7402", "address to listen on, HOST:PORT; beyond loopback it needs TLS and tokens")
     registry: str = setting("127.0.0.1:7401", "address of the registry")
     max_payload: int = setting(256 << 10, "largest task, serialized", kind=size)
     max_log: int = setting(64 << 20, "most bytes of log that are kept of one assignment", kind=size)

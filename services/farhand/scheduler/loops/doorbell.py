@@ -83,7 +83,7 @@ class Doorbell:
             try:
                 connection = await connect(self._url)
                 lost = asyncio.Event()
-                connection.add_termination_listener(lambda _: lost.set())
+                connection.add_termination_listener(lambda _, lost=lost: lost.set())
                 await connection.add_listener(CHANNEL, self._receive)
                 self._heard(Ring(everything=True))  # whatever rang while nobody listened
                 await self._ring_until(connection, lost)

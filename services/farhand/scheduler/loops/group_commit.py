@@ -124,11 +124,13 @@ class GroupCommit(Generic[T, R]):
             lost = database_error(error)
             if lost is not None:
                 self._connection.drop()
-                log.warning("a batch was lost with the database connection", extra={"loop": self._name, "rows": len(batch)})
+                log.warning(
+                    "a batch was lost with the database connection", extra={"loop": self._name, "rows": len(batch)}
+                )
                 for _, future in batch:
                     _fail(future, lost)
             elif len(batch) == 1:
-                if not isinstance(error, Exception) or isinstance(error, asyncpg.PostgresError):
+                if isinstance(error, asyncpg.PostgresError):
                     log.exception("a row was refused by the database", extra={"loop": self._name})
                 _fail(batch[0][1], error)
             else:

@@ -22,9 +22,7 @@ EVERY_SECONDS = 0.5
 class Janitor:
     """See the module."""
 
-    def __init__(
-        self, sessions: Sessions, kills: Kills, *, now: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, sessions: Sessions, kills: Kills, *, now: Callable[[], float] = time.monotonic) -> None:
         self._sessions = sessions
         self._kills = kills
         self._now = now

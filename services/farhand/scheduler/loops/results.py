@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 
 from asyncpg import Connection
 
+from farhand.scheduler.loops.frames import ResultAcks
 from farhand.scheduler.loops.group_commit import GroupCommit, HotConnection
 from farhand.scheduler.loops.stream import Outstanding, Stream
-from farhand.scheduler.loops.frames import ResultAcks
 from farhand.scheduler.store import queue
 from farhand.scheduler.store.queue import Completion, Recorded
 
@@ -50,9 +50,7 @@ class Results:
                 outstanding = stream.outstanding.pop(completion.fence, None)
                 if outstanding is not None and answer.status == "RECORDED" and outstanding.traceparent:
                     self._on_recorded(outstanding, completion, answer)
-        stream.put(
-            ResultAcks([(c.key, c.fence, a.status) for c, a in zip(completions, answers, strict=True)])
-        )
+        stream.put(ResultAcks([(c.key, c.fence, a.status) for c, a in zip(completions, answers, strict=True)]))
 
     def started(self, stream: Stream, refs: Sequence[tuple[int, int]]) -> None:
         """Note that jobs (key, fence) started. Nobody waits for it: a start that is lost with the connection is

@@ -18,7 +18,7 @@ from farhand.scheduler.loops.frames import Drain, DrainAck, GoAway, GoAwayReason
 from farhand.scheduler.loops.group_commit import GroupCommit, HotConnection
 from farhand.scheduler.loops.stream import Outbox, Outstanding, Stream, Streams
 from farhand.scheduler.store import sessions as store
-from farhand.scheduler.store.groups import EncodeLog
+from farhand.scheduler.store.groups import EncodeLog, settle_group
 from farhand.scheduler.store.sessions import Beat, Left, Opened, Opening
 from farhand.scheduler.store.sql import SQL
 
@@ -169,9 +169,7 @@ class Sessions:
     async def return_unstarted(self, stream: Stream, keys: Sequence[int]) -> None:
         """Jobs that the worker hands back unstarted. Raises Unavailable."""
         async with self._database() as connection:
-            left = await store.return_unstarted(
-                connection, stream.session_id, keys, self._writer, self._encode_log
-            )
+            left = await store.return_unstarted(connection, stream.session_id, keys, self._writer, self._encode_log)
         self._tell(left)
 
     async def expire(self, now: Callable[[], float]) -> None:
@@ -201,7 +199,7 @@ class Sessions:
             groups = [row["group_uid"] for row in await connection.fetch(SQL["groups_to_settle"])]
             for uid in groups:
                 async with connection.transaction():
-                    ended = await store.settle_group(connection, uid, self._writer, self._encode_log)
+                    ended = await settle_group(connection, uid, self._writer, self._encode_log)
                 self._listener.moved([uid], ended, [])
 
     async def _change(

@@ -4,7 +4,7 @@ Every message is a hint to look. What is true stands in the database.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from farhand.kernel.errors import Unavailable
@@ -26,7 +26,8 @@ class Signals:
     doorbell: Doorbell = field(init=False)
     sessions: Sessions = field(init=False)
     kills: Kills = field(init=False)
-    refresh_copy: Callable[[], None] = field(init=False)
+    refresh_copy: Callable[[], Awaitable[None]] = field(init=False)
+    on_groups: Callable[[frozenset[str]], object] = field(init=False)
     _errands: "asyncio.Queue[Ring]" = field(default_factory=asyncio.Queue)
 
     def enqueued(self, groups: Iterable[str], ended: Sequence[int]) -> None:
@@ -66,6 +67,7 @@ class Signals:
     def groups_changed(self, groups: frozenset[str]) -> None:
         """These groups are declared otherwise than before."""
         self.dispatch.wake(groups)
+        self.on_groups(groups)
 
     async def settled(self) -> None:
         """Returns when no claim is on its way to an outbox."""
@@ -79,8 +81,6 @@ class Signals:
             self.dispatch.wake(ring.groups)
         if ring.jobs or ring.everything:
             self.changes.publish_all()
-        if ring.everything:
-            self.refresh_copy()
         if ring.kills or ring.sessions or ring.everything:
             self._errands.put_nowait(ring)
 
@@ -89,6 +89,8 @@ class Signals:
         while True:
             ring = await self._errands.get()
             try:
+                if ring.everything:
+                    await self.refresh_copy()
                 if ring.kills or ring.everything:
                     await self.kills.resend()
                 local = [stream.session_id for stream in self.streams.all()]

@@ -81,7 +81,7 @@ def _assignments(frame: frames.Assignments, epoch: int) -> Iterator[pb.ConnectRe
                 fence=job.fence,
                 task=Task.FromString(job.task),
                 tenant=tenant,
-                traceparent=job.traceparent,
+                traceparent=job.traceparent or "",
             )
         )
         size += added

@@ -23,7 +23,7 @@ class WorkerControlService(worker_control_service_pb2_grpc.WorkerControlServiceS
         self._pool = pool
         self._sessions = sessions
 
-    async def DrainWorker(  # noqa: N802
+    async def DrainWorker(
         self, request: pb.DrainWorkerRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.DrainWorkerResponse:
         """Nothing is assigned to it once this answers (P8)."""

@@ -8,7 +8,7 @@ both; what the worker holds stays its own until its lease is over.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from typing import Any
 
 import grpc
@@ -36,6 +36,10 @@ HELLO_SECONDS = 10.0
 RESULT_FRAMES_AT_ONCE = 64  # frames of one stream whose results are not committed yet
 
 SHUTDOWN = GoAway(GoAwayReason.SHUTDOWN, "This scheduler is stopping; dial another, or this one again.", 0.5)
+
+GROUP_DELETED = GoAway(
+    GoAwayReason.GROUP_DELETED, "This worker's group was deleted. Stop the worker, or make the group again.", 5.0
+)
 
 _VERDICT = {
     "KEEP": pb.VERDICT_ACTION_KEEP,
@@ -76,7 +80,13 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         for stream in self._streams.all():
             stream.outbox.close(SHUTDOWN)
 
-    async def Connect(  # noqa: N802
+    def groups_changed(self, groups: Iterable[str], declared: Collection[str]) -> None:
+        """End the streams of groups (uids) that are gone; those workers keep trying, and are told why."""
+        for group in groups:
+            for stream in self._streams.of_group(group) if group not in declared else ():
+                stream.outbox.close(GROUP_DELETED)
+
+    async def Connect(
         self, request_iterator: AsyncIterator[pb.ConnectRequest], context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[pb.ConnectResponse]:
         """One worker's session."""
@@ -107,13 +117,13 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
             stream.outbox.close()
             await asyncio.shield(self._sessions.closed(stream))
 
-    async def AppendLogs(  # noqa: N802
+    async def AppendLogs(
         self,
         request_iterator: AsyncIterator[worker_service_pb2.AppendLogsRequest],
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> worker_service_pb2.AppendLogsResponse:
         """Store log records."""
-        return await self._append_logs.append_logs(request_iterator)
+        return await self._append_logs.append_logs(request_iterator, identity(context))
 
     async def _open(self, hello: pb.Hello, caller: Identity) -> tuple[Stream, pb.ConnectResponse]:
         opening, counted_ms = await self._welcomer.opening(hello, caller)
@@ -153,7 +163,9 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
             pass  # the call is over
         except* Exception:
             log.exception("a worker's frame could not be handled", extra={"worker": stream.worker_id})
-            stream.outbox.close(GoAway(GoAwayReason.PROTOCOL_ERROR, "The scheduler could not handle a frame; see its log.", 5))
+            stream.outbox.close(
+                GoAway(GoAwayReason.PROTOCOL_ERROR, "The scheduler could not handle a frame; see its log.", 5)
+            )
         finally:
             stream.outbox.close()
 

@@ -84,7 +84,9 @@ async def settle_group(connection: Connection, uid: str, writer: str, encode_log
         while rows := await connection.fetch(SQL["waiting_that_may_not"], uid):
             for fallback in ("F", "C"):
                 places = [(row["lane_id"], row["key"]) for row in rows if row["fallback"] == fallback]
-                ended += await end_waiting(connection, places, not_available(group["key"], fallback, encode_log), writer)
+                ended += await end_waiting(
+                    connection, places, not_available(group["key"], fallback, encode_log), writer
+                )
     return ended
 
 

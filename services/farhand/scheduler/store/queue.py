@@ -147,9 +147,7 @@ async def heads(connection: Connection, lanes: Sequence[int], count: int, size: 
     return list(await connection.fetch(SQL["heads"], lanes, count, size))
 
 
-async def assign(
-    connection: Connection, rows: Sequence[Record], sessions: Sequence[int], writer: str
-) -> list[Claimed]:
+async def assign(connection: Connection, rows: Sequence[Record], sessions: Sequence[int], writer: str) -> list[Claimed]:
     """Give each job to the session beside it; in queue order. Inside the claim's transaction."""
     born = await connection.fetch(
         SQL["assign"], [row["lane_id"] for row in rows], [row["key"] for row in rows], sessions, writer

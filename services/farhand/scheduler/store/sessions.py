@@ -198,9 +198,7 @@ async def expire_session(
     """End a session whose counter stood still for a whole lease, if it still stands where it stood (rule 6)."""
     async with connection.transaction():
         await connection.fetchrow(SQL["lock_group_for_change"], group_uid)
-        worker = await connection.fetchval(
-            SQL["expire_session"], watched.session_id, watched.epoch, watched.renewal
-        )
+        worker = await connection.fetchval(SQL["expire_session"], watched.session_id, watched.epoch, watched.renewal)
         if worker is None:
             return Left(False)
         back = await give_back(

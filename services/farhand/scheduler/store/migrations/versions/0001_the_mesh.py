@@ -115,7 +115,8 @@ CREATE TABLE scheduler.session (
     report bigint NOT NULL,               -- raised by every change: the order of the roll's reports
     UNIQUE (worker_id, incarnation)
 ) WITH (fillfactor = 50);
-CREATE INDEX session_that_lives ON scheduler.session (group_uid) WHERE state IN ('CONNECTED', 'DRAINING', 'DISCONNECTED');
+CREATE INDEX session_that_lives ON scheduler.session (group_uid)
+    WHERE state IN ('CONNECTED', 'DRAINING', 'DISCONNECTED');
 
 -- To whom a worker's id belongs. Its row serializes the Connects of one worker.
 CREATE TABLE scheduler.worker (
@@ -175,7 +176,7 @@ CREATE TABLE scheduler.request (
     request_id text NOT NULL,
     body_hash bytea NOT NULL,
     keys bigint[] NOT NULL,               -- by row of the request; 0: that row was refused
-    refusals text NOT NULL,               -- google.rpc.Status of the refused rows, in their order: base64, joined by commas
+    refusals text NOT NULL,               -- google.rpc.Status of the refused rows, in order: base64, comma-joined
     created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (tenant, request_id)
 );

@@ -1,0 +1,241 @@
+"""Wires the scheduler, top to bottom, and runs it from ready to drained."""
+
+import asyncio
+import contextlib
+import importlib.metadata
+import random
+import secrets
+import time
+from collections.abc import AsyncIterator
+
+import asyncpg
+
+from farhand.api.scheduler.v1 import (
+    group_service_pb2_grpc,
+    job_service_pb2_grpc,
+    worker_control_service_pb2_grpc,
+)
+from farhand.api.worker.v1 import worker_service_pb2_grpc
+from farhand.kernel.errors import FarhandError
+from farhand.runtime import telemetry
+from farhand.runtime.database import connect, database_error, make_engine, migrate, wait_for_database
+from farhand.runtime.grpc_channel import make_channel
+from farhand.runtime.grpc_server import add_standard_services, bind, make_server
+from farhand.runtime.security import Tokens
+from farhand.runtime.service import Lifecycle
+from farhand.scheduler.core.log import LogLimits
+from farhand.scheduler.loops import tracing
+from farhand.scheduler.loops.changes import Changes
+from farhand.scheduler.loops.copy import Copy
+from farhand.scheduler.loops.deletion import Deletion
+from farhand.scheduler.loops.dispatch import Dispatch
+from farhand.scheduler.loops.doorbell import Doorbell
+from farhand.scheduler.loops.enqueue import Enqueue
+from farhand.scheduler.loops.group_commit import HotConnection
+from farhand.scheduler.loops.janitor import Janitor
+from farhand.scheduler.loops.kills import Kills
+from farhand.scheduler.loops.leader import Leader
+from farhand.scheduler.loops.logs import LogWriter
+from farhand.scheduler.loops.reads import JobReads
+from farhand.scheduler.loops.report import Report
+from farhand.scheduler.loops.results import Results
+from farhand.scheduler.loops.sessions import Sessions
+from farhand.scheduler.loops.signals import Signals
+from farhand.scheduler.loops.stream import Streams
+from farhand.scheduler.loops.upkeep import Upkeep
+from farhand.scheduler.rpc.access import ACCESS, LENIENT, SERVICE_NAMES
+from farhand.scheduler.rpc.append_logs import AppendLogs
+from farhand.scheduler.rpc.declared_groups import DeclaredGroups
+from farhand.scheduler.rpc.explanations import Explanations
+from farhand.scheduler.rpc.group_service import GroupServicer
+from farhand.scheduler.rpc.hello import Welcomer
+from farhand.scheduler.rpc.job_service import JobServicer, Rooms
+from farhand.scheduler.rpc.submits import Submits
+from farhand.scheduler.rpc.tails import Tails
+from farhand.scheduler.rpc.visible_jobs import VisibleJobs
+from farhand.scheduler.rpc.watching import Poll, Watching
+from farhand.scheduler.rpc.wire import encode_status, system_line
+from farhand.scheduler.rpc.worker_control_service import WorkerControlService
+from farhand.scheduler.rpc.worker_service import WorkerService
+from farhand.scheduler.settings import SchedulerSettings
+from farhand.scheduler.store.reading import Reading
+
+DEFAULT_LEASE_MS = 60_000  # of a group that this replica has not heard of yet
+
+
+def encode_log(text: str) -> bytes:
+    """A line by the scheduler, as a log chunk."""
+    return system_line(text, time.time_ns())
+
+
+async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
+    """Run one replica until it is asked to stop."""
+    url, replica = settings.database_url, f"scheduler-{secrets.token_hex(4)}"
+    tokens = Tokens.load(settings.tokens) if settings.tokens else None
+    server = make_server(settings, tokens, ACCESS, translate=_translate, lenient=LENIENT)
+    address = await bind(server, settings)
+    await wait_for_database(url, lifecycle)
+    await migrate(url, "farhand.scheduler", "scheduler")
+
+    async with contextlib.AsyncExitStack() as stack:
+        engine = make_engine(url)
+        stack.push_async_callback(engine.dispose)
+        pool = await stack.enter_async_context(_pool(url))
+        channel = await stack.enter_async_context(make_channel(settings.registry, settings))
+        reading = Reading(engine)
+
+        streams, changes = Streams(), Changes()
+        signals = Signals(changes, streams)
+        copy = Copy(
+            HotConnection(url),
+            channel,
+            settings.registry,
+            writer=f"{replica}/copy",
+            encode_log=encode_log,
+            on_change=signals.groups_changed,
+            on_ended=signals.jobs_changed,
+        )
+
+        def lease_of(group_uid: str) -> int:
+            group = copy.declared.groups_by_uid.get(group_uid)
+            return group.lease_ms if group else DEFAULT_LEASE_MS
+
+        signals.doorbell = Doorbell(url, replica, signals.heard)
+        signals.dispatch = Dispatch(
+            HotConnection(url), streams, writer=f"{replica}/dispatch", on_assigned=signals.jobs_changed
+        )
+        signals.sessions = Sessions(
+            pool,
+            HotConnection(url),
+            streams,
+            signals,
+            lease_of,
+            writer=f"{replica}/sessions",
+            encode_log=encode_log,
+        )
+        signals.kills = Kills(pool, streams, changes, signals, writer=f"{replica}/kills")
+        signals.refresh_copy = copy.refresh
+        enqueue = Enqueue(
+            HotConnection(url),
+            copy,
+            signals,
+            writer=f"{replica}/enqueue",
+            encode_log=encode_log,
+            encode_status=encode_status,
+        )
+        results = Results(
+            HotConnection(url),
+            HotConnection(url),
+            writer=f"{replica}/results",
+            on_ended=signals.jobs_changed,
+            on_started=signals.jobs_changed,
+            on_recorded=tracing.recorded,
+        )
+        logs = LogWriter(
+            HotConnection(url),
+            LogLimits(
+                settings.max_log,
+                encode_log(f"The log is cut here: the scheduler keeps {settings.max_log:,} bytes of one run."),
+            ),
+            signals.log_grew,
+        )
+        reads = JobReads(reading)
+        jobs = VisibleJobs(reads)
+        poll = Poll(random.random)
+        janitor = Janitor(signals.sessions, signals.kills)
+        deletion = Deletion(
+            HotConnection(url),
+            channel,
+            signals.kills,
+            writer=f"{replica}/deletion",
+            encode_log=encode_log,
+            on_ended=signals.jobs_changed,
+        )
+
+        workers = WorkerService(
+            Welcomer(copy, lease_of, replica=replica, version=importlib.metadata.version("farhand")),
+            signals.sessions,
+            streams,
+            results,
+            signals.kills,
+            AppendLogs(logs),
+            signals.dispatch.wake,
+        )
+
+        def groups_changed(groups: frozenset[str]) -> None:
+            deletion.wake()
+            workers.groups_changed(groups, copy.declared.groups_by_uid)
+
+        signals.on_groups = groups_changed
+        rooms = Rooms(
+            submits=Submits(enqueue, telemetry.tracer(), payload_limit=settings.max_payload),
+            jobs=jobs,
+            groups=DeclaredGroups(copy),
+            kills=signals.kills,
+            watching=Watching(jobs, changes, poll),
+            tails=Tails(jobs, reading, changes, poll),
+            explanations=Explanations(jobs, reading),
+            reading=reading,
+        )
+        job_service_pb2_grpc.add_JobServiceServicer_to_server(JobServicer(rooms), server)
+        group_service_pb2_grpc.add_GroupServiceServicer_to_server(GroupServicer(rooms.groups, reading), server)
+        worker_control_service_pb2_grpc.add_WorkerControlServiceServicer_to_server(
+            WorkerControlService(pool, signals.sessions), server
+        )
+        worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(workers, server)
+        health = add_standard_services(server, SERVICE_NAMES)
+
+        async def lead() -> None:
+            async with asyncio.TaskGroup() as work:
+                work.create_task(Report(HotConnection(url), channel).run())
+                work.create_task(deletion.run())
+                work.create_task(Upkeep(HotConnection(url), replica=replica, retention=settings.retention).run())
+
+        async with asyncio.TaskGroup() as siblings:
+            loops = [
+                siblings.create_task(loop)
+                for loop in (
+                    copy.run(),
+                    signals.doorbell.run(),
+                    signals.run(),
+                    enqueue.commits.run(),
+                    results.completions.run(),
+                    results.starts.run(),
+                    signals.sessions.beats.run(),
+                    logs.commits.run(),
+                    reads.run(),
+                    signals.dispatch.run(),
+                    janitor.run(),
+                    Leader(lambda: connect(url)).run_while_leading(lead),
+                )
+            ]
+            await server.start()
+            lifecycle.ready(address=address, replica=replica)
+            await lifecycle.stopping.wait()
+            # Drain before stop: off the list, no new claims, then every stream is sent on, then the calls end.
+            await health.enter_graceful_shutdown()
+            signals.dispatch.stop()
+            await signals.dispatch.settled()
+            workers.go_away()
+            await server.stop(settings.drain_timeout)
+            for loop in loops:
+                loop.cancel()
+
+
+@contextlib.asynccontextmanager
+async def _pool(url: str) -> AsyncIterator[asyncpg.Pool]:
+    """Connections for what is rare: sessions, kills, the janitor."""
+
+    async def dial(*_: object, **__: object) -> asyncpg.Connection:
+        return await connect(url, hot=True)
+
+    pool = asyncpg.create_pool(url, min_size=1, max_size=6, connect=dial)
+    await pool
+    try:
+        yield pool
+    finally:
+        pool.terminate()
+
+
+def _translate(error: BaseException) -> FarhandError | None:
+    return database_error(error)
