@@ -96,13 +96,17 @@ class WardenProcessControl:
         with theirs:
             ours.setblocking(False)
             # A few milliseconds, once; the new session keeps a terminal's Ctrl-C from it.
-            process = subprocess.Popen(  # noqa: ASYNC220
-                [sys.executable, "-I", "-S", "-X", "utf8", str(_WARDEN), str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
+            try:
+                process = subprocess.Popen(  # noqa: ASYNC220
+                    [sys.executable, "-I", "-S", "-X", "utf8", str(_WARDEN), str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,
+                )
+            except OSError as error:
+                ours.close()
+                raise StartupError(f"the worker's warden can't be started: {error}") from error
         control = cls(process, ours)
         try:
             async with asyncio.timeout(_LAUNCH_TIMEOUT):
@@ -129,6 +133,8 @@ class WardenProcessControl:
         """See ProcessControl.start."""
         if self._reader.done() or self.dead.is_set():
             raise NothingMayRun("the warden is dead")
+        if spec.run_id in self._runs:
+            raise ValueError(f"run {spec.run_id} runs already")
         run, written = self._open_pipes(spec)
         self._runs[spec.run_id] = run
         message = {
@@ -222,6 +228,8 @@ class WardenProcessControl:
                     self._hear(message)
         except ConnectionResetError:
             pass
+        except frames.TornStream as error:
+            log.error("the warden can't be understood and is given up: %s", error)
         finally:
             await self._bury()
 

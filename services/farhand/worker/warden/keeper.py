@@ -72,7 +72,8 @@ class _Keeper:
         self._starting = True
         self._terminating = False
         self._killing = False
-        self._killed: set[tree.Process] = set()
+        self._struck: set[int] = set()  # children that SIGKILL was sent to, and that are not reaped
+        self._killed: set[tree.Process] = set()  # deeper descendants that it was sent to
         self._pause = _FIRST_LOOK
 
     def run(self) -> None:
@@ -151,37 +152,39 @@ class _Keeper:
                 if self._killing:
                     _signal_group(self._program, signal.SIGKILL)
             _, status = os.waitpid(ended.si_pid, 0)
+            self._struck.discard(ended.si_pid)
             if ended.si_pid == self._program:
                 self._exit_code = os.waitstatus_to_exitcode(status)
 
     def _kill_what_is_new(self) -> float:
         """One round of killing; returns how many seconds to wait for an end before the next."""
-        if not self._killed:
-            _hurry()
         if self._exit_code is None:
             _signal_group(self._program, signal.SIGKILL)
+        # Our own children first, and fast: whatever forks and exits lands here with its next link. Nobody else can
+        # reap them, so these numbers need no second look.
+        new_children = [pid for pid in tree.children(os.getpid()) if pid not in self._struck]
+        for pid in new_children:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        self._struck.update(new_children)
+        if new_children:
+            return 0
+        # Then what is deeper, and does not fall to us because its parent is slow to die.
         new = [process for process in tree.descendants(os.getpid()) if process not in self._killed]
         for process in new:
             tree.send(process, signal.SIGKILL)
         self._killed.update(new)
-        if new:
-            self._pause = _FIRST_LOOK
-            return 0
-        self._pause = min(self._pause * 2, _LAST_LOOK)
-        return self._pause
+        self._pause = _FIRST_LOOK if new else min(self._pause * 2, _LAST_LOOK)
+        return 0 if new else self._pause
 
 
 def _signal_group(leader: int, number: int) -> None:
-    """Signal the group of a child that is not reaped yet (so the number can't be another's), and the child itself."""
-    for kill in (os.killpg, os.kill):  # before its setsid the child has no group of its own
-        with suppress(ProcessLookupError, PermissionError):
-            kill(leader, number)
-
-
-def _hurry() -> None:
-    """Go before the processes that are to be killed, where the system allows it (root, CAP_SYS_NICE)."""
-    with suppress(OSError):
-        os.nice(-20)
+    """Signal the group of a child that is not reaped yet, so the number can't be another's. Once: see run_table."""
+    with suppress(PermissionError):
+        try:
+            os.killpg(leader, number)
+        except ProcessLookupError:  # it has not come to its setsid; what is sent now is pending until it has
+            os.kill(leader, number)
 
 
 def _drain(fd: int) -> None:

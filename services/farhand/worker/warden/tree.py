@@ -45,15 +45,25 @@ def look(pid: int) -> Process | None:
     return Process(pid, parent=int(fields[1]), group=int(fields[2]), started=int(fields[19]))
 
 
+def children(pid: int) -> list[int]:
+    """The numbers of the children of all threads of a process; none where this kernel doesn't list them."""
+    found: list[int] = []
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                found += map(int, file.read().split())
+    return found
+
+
 def descendants(root: int, apart_from: Collection[int] = ()) -> list[Process]:
     """Everything below `root`, parents before children, without the branches that begin at `apart_from`.
 
     What forks meanwhile may be missed: look again until nothing new is found.
     """
-    children = _children if os.path.exists(f"/proc/{root}/task/{root}/children") else _by_parent().__getitem__
+    below = children if _lists_children(root) else _by_parent().__getitem__
     found: list[Process] = []
     seen = set(apart_from)
-    ahead = list(children(root))
+    ahead = list(below(root))
     while ahead:
         pid = ahead.pop()
         if pid in seen:
@@ -62,7 +72,7 @@ def descendants(root: int, apart_from: Collection[int] = ()) -> list[Process]:
         process = look(pid)
         if process is not None:
             found.append(process)
-            ahead.extend(children(pid))
+            ahead.extend(below(pid))
     return found
 
 
@@ -98,16 +108,9 @@ def marked(name: str, values: Collection[str]) -> Iterator[Process]:
                 yield process
 
 
-def _children(pid: int) -> list[int]:
-    """The children of all threads of a process. Needs a kernel with CONFIG_PROC_CHILDREN, as distributions have it."""
-    children: list[int] = []
-    try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
-                children += map(int, file.read().split())
-    except (FileNotFoundError, ProcessLookupError):
-        pass
-    return children
+def _lists_children(pid: int) -> bool:
+    """Distributions' kernels do (CONFIG_PROC_CHILDREN); some small ones don't."""
+    return os.path.exists(f"/proc/{pid}/task/{pid}/children")
 
 
 class _ByParent(dict[int, list[int]]):
@@ -116,7 +119,7 @@ class _ByParent(dict[int, list[int]]):
 
 
 def _by_parent() -> _ByParent:
-    """The same for all processes at once, on kernels that don't list children."""
+    """The children of all processes at once, where the kernel doesn't list those of one."""
     table = _ByParent()
     for pid in _all_pids():
         process = look(pid)
