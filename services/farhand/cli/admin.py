@@ -8,18 +8,22 @@ import typer
 
 from farhand.cli.command import command, noun
 from farhand.cli.failure import CommandFailed
+from farhand.cli.health import health
 from farhand.cli.session import Session
 from farhand.kernel.names import DEFAULT_GROUP_ID, group_key
 
 app = noun(
     "What an operator does now and then.",
-    ["farhand admin dev-certs ./dev-certs --host scheduler.example.com --host 10.0.0.7"],
+    [
+        "farhand admin dev-certs ./dev-certs --host scheduler.example.com --host 10.0.0.7",
+        "farhand admin health 127.0.0.1:7402",
+    ],
 )
-
-
-@app.callback()
-def admin() -> None:
-    """Keeps `admin` a group while it has one command."""
+command(
+    app,
+    "health",
+    examples=["farhand admin health 127.0.0.1:7402", "farhand admin health scheduler:7402 --tls-ca dev-certs/ca.crt"],
+)(health)
 
 
 @command(
@@ -47,7 +51,7 @@ def dev_certs(
         typer.Option(
             "--worker-group",
             metavar="KEY",
-            help="A worker group to make a worker's token for; may be given several times. _default and gpu unless said.",
+            help="A worker group to make a token for; may be given several times. _default and gpu unless said.",
         ),
     ] = None,
 ) -> None:
