@@ -74,6 +74,7 @@ class Effect(Enum):
     CONCLUDE_RETURNED = "it never started: give it back"
     SEND = "put its result into the outbox"
     SEND_LATER = "put its result into the outbox after a while"
+    FORGET_ASSIGNMENT = "what it was to do may be forgotten"
     FORGET_RESULT = "its result may leave the journal"
     REPORT = "tell the scheduler: dial again, hello lists it"
 
@@ -87,10 +88,10 @@ TRANSITIONS: dict[tuple[Phase, Event], Row] = {
     (_P.RECEIVED, _E.START): (_P.RUNNING, (_F.RUN,)),
     (_P.RECEIVED, _E.CANCEL): (_P.STOPPING, (_F.CONCLUDE_KILLED,)),
     (_P.RECEIVED, _E.KEEP): (_P.RECEIVED, ()),
-    (_P.RECEIVED, _E.STOP): (_GONE, ()),
+    (_P.RECEIVED, _E.STOP): (_GONE, (_F.FORGET_ASSIGNMENT,)),
     (_P.RECEIVED, _E.RESEND): (_P.RECEIVED, ()),
     # Not in the next hello, so the scheduler puts it back to its place and no delivery is consumed.
-    (_P.RECEIVED, _E.EXPIRE): (_GONE, ()),
+    (_P.RECEIVED, _E.EXPIRE): (_GONE, (_F.FORGET_ASSIGNMENT,)),
     (_P.RECEIVED, _E.RETURN): (_P.STOPPING, (_F.CONCLUDE_RETURNED,)),
     #
     (_P.RUNNING, _E.CANCEL): (_P.STOPPING, (_F.KILL,)),

@@ -1,0 +1,112 @@
+"""What a task type is, and what it is given to work with.
+
+A task type is a small class with a name (`type`), a check of its properties and
+a coroutine that does the work and says how it ended. Whatever it raises becomes
+FAILED with reason INTERNAL; a kill or a timeout ends its processes, or cancels it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+from farhand.kernel.errors import Violation
+
+
+class OutcomeState(StrEnum):
+    """How a run ended."""
+
+    SUCCESS = "SUCCESS"
+    WARNING = "WARNING"
+    FAILED = "FAILED"
+    KILLED = "KILLED"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The end of a run: a reason (UPPER_SNAKE_CASE, protos/README.md) and a message unless it is a success.
+
+    `outputs` must be JSON: strings without NUL, numbers, booleans, None, lists and dicts.
+    """
+
+    state: OutcomeState
+    exit_code: int | None = None
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    message: str = ""
+
+
+SUCCESS = Outcome(OutcomeState.SUCCESS)
+
+
+def failed(
+    reason: str, message: str, *, exit_code: int | None = None, outputs: Mapping[str, Any] | None = None
+) -> Outcome:
+    """A failure."""
+    return Outcome(OutcomeState.FAILED, exit_code, outputs or {}, reason, message)
+
+
+LineFilter = Callable[[str], bool]
+"""Given a line of standard output; True: it is dealt with and is not logged."""
+
+
+class TaskContext(Protocol):
+    """What a run may use."""
+
+    @property
+    def properties(self) -> Mapping[str, Any]:
+        """The task's properties; they passed `validate`."""
+        ...
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        """What every process of the run is told: FARHAND_JOB_ID, FARHAND_FENCE, FARHAND_TENANT, and TRACEPARENT
+        where the job is traced. The place that it runs in (the machine, a container) adds its own variables."""
+        ...
+
+    def log(self, text: str) -> None:
+        """Write a SYSTEM line (or lines) to the job's log."""
+        ...
+
+    def folder(self) -> Path:
+        """The run's own empty folder, made at the first call and removed after the run."""
+        ...
+
+    async def run_process(
+        self, argv: Sequence[str], *, env: Mapping[str, str], on_stdout: LineFilter | None = None
+    ) -> int:
+        """Run a program in the folder, its output going to the log, and return its exit code (negative: the signal).
+
+        Raises ProcessStartError where it can't be run. Ends it upon a kill or the timeout: then the exit
+        code tells so, and the outcome is KILLED or TIMEOUT whatever the task returns.
+        """
+        ...
+
+
+class TaskType(Protocol):
+    """One type of task. Made once per worker, without arguments; runs go on side by side."""
+
+    type: ClassVar[str]
+
+    def validate(self, properties: Mapping[str, Any]) -> Sequence[Violation]:
+        """What is wrong with the properties; paths are relative to them."""
+        ...
+
+    async def run(self, context: TaskContext) -> Outcome:
+        """Do the work."""
+        ...
+
+
+@runtime_checkable
+class InstantTaskType(Protocol):
+    """A type whose work is done by the time it is looked at: no process, no folder, no log.
+
+    Runs of it are concluded a whole batch at a time, thousands per second.
+    """
+
+    type: ClassVar[str]
+
+    def conclude(self, properties: Mapping[str, Any]) -> Outcome:
+        """Check the properties and do the work, at once and without waiting."""
+        ...

@@ -1,0 +1,89 @@
+"""Checks of a task's properties that every type shares. Each returns what is wrong, so that all is told at once."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from farhand.kernel.errors import Violation
+from farhand.kernel.names import near_matches, shown
+from farhand.worker.tasks.base import Outcome, failed
+
+INVALID_PROPERTIES = "INVALID_PROPERTIES"
+
+
+def invalid(violations: Sequence[Violation]) -> Outcome:
+    """The outcome of a task whose properties are wrong."""
+    return failed(INVALID_PROPERTIES, "; ".join(f"{v.path}: {v.description}" for v in violations))
+
+
+def unknown_properties(task_type: str, properties: Mapping[str, Any], known: Collection[str]) -> list[Violation]:
+    """Properties that the type doesn't have, with near matches."""
+    violations = []
+    for name in properties:
+        if name in known:
+            continue
+        near = near_matches(name, known)
+        if near:
+            hint = f" Did you mean {' or '.join(near)}?"
+        elif known:
+            hint = f" It has {', '.join(sorted(known))}."
+        else:
+            hint = " It has none."
+        violations.append(Violation(shown(name).strip("'"), f"is no property of {task_type}.{hint}"))
+    return violations
+
+
+def strings(path: str, value: Any, *, required: bool = False) -> list[Violation]:
+    """A list of strings; a required one is not empty."""
+    if value is None:
+        return [Violation(path, "is required")] if required else []
+    if not isinstance(value, list):
+        return [Violation(path, f"must be a list of strings, not {kind(value)}")]
+    if required and not value:
+        return [Violation(path, "must not be empty")]
+    return [
+        Violation(f"{path}[{index}]", f"must be a string, not {kind(item)}")
+        for index, item in enumerate(value)
+        if not isinstance(item, str)
+    ]
+
+
+def boolean(path: str, value: Any) -> list[Violation]:
+    """True or false, or absent."""
+    if value is None or isinstance(value, bool):
+        return []
+    return [Violation(path, f"must be true or false, not {kind(value)}")]
+
+
+def environment(path: str, value: Any) -> list[Violation]:
+    """A map of variables to strings, numbers or booleans."""
+    if value is None:
+        return []
+    if not isinstance(value, dict):
+        return [Violation(path, f"must be a map of names to values, not {kind(value)}")]
+    violations = []
+    for name, item in value.items():
+        if not name or "=" in name or "\0" in name:
+            violations.append(Violation(path, f"{shown(name)} can't be the name of an environment variable"))
+        elif not isinstance(item, str | int | float | bool):
+            violations.append(Violation(f"{path}.{name}", f"must be a string, not {kind(item)}"))
+    return violations
+
+
+def variable(value: str | int | float | bool) -> str:
+    """The text of a variable's value: numbers and booleans as YAML and JSON write them."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, str) else str(value)
+
+
+def kind(value: Any) -> str:
+    """The name of a value's type as people who write YAML know it."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, str):
+        return "a string"
+    return "a list" if isinstance(value, list) else "a map"
