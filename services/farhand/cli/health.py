@@ -32,7 +32,8 @@ def health(
     ca: Path | None = session.settings.tls_ca
     try:
         with make_blocking_channel(address, DialSettings(tls_ca=ca)) as channel:
-            answer = channel.unary_unary(_CHECK)(_REQUEST, timeout=timeout, wait_for_ready=True)
+            check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_CHECK)
+            answer = check(_REQUEST, timeout=timeout)
     except StartupError as error:
         raise CommandFailed(str(error)) from None
     except grpc.RpcError as error:
