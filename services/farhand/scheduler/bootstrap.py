@@ -84,10 +84,15 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
         channel = await stack.enter_async_context(make_channel(settings.registry, settings))
         reading = Reading(engine)
 
+        def hot() -> HotConnection:
+            connection = HotConnection(url)
+            stack.push_async_callback(connection.close)
+            return connection
+
         streams, changes = Streams(), Changes()
         signals = Signals(changes, streams)
         copy = Copy(
-            HotConnection(url),
+            hot(),
             channel,
             settings.registry,
             writer=f"{replica}/copy",
@@ -101,12 +106,10 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
             return group.lease_ms if group else DEFAULT_LEASE_MS
 
         signals.doorbell = Doorbell(url, replica, signals.heard)
-        signals.dispatch = Dispatch(
-            HotConnection(url), streams, writer=f"{replica}/dispatch", on_assigned=signals.jobs_changed
-        )
+        signals.dispatch = Dispatch(hot(), streams, writer=f"{replica}/dispatch", on_assigned=signals.jobs_changed)
         signals.sessions = Sessions(
             pool,
-            HotConnection(url),
+            hot(),
             streams,
             signals,
             lease_of,
@@ -116,7 +119,7 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
         signals.kills = Kills(pool, streams, changes, signals, writer=f"{replica}/kills")
         signals.refresh_copy = copy.refresh
         enqueue = Enqueue(
-            HotConnection(url),
+            hot(),
             copy,
             signals,
             writer=f"{replica}/enqueue",
@@ -124,15 +127,15 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
             encode_status=encode_status,
         )
         results = Results(
-            HotConnection(url),
-            HotConnection(url),
+            hot(),
+            hot(),
             writer=f"{replica}/results",
             on_ended=signals.jobs_changed,
             on_started=signals.jobs_changed,
             on_recorded=tracing.recorded,
         )
         logs = LogWriter(
-            HotConnection(url),
+            hot(),
             LogLimits(
                 settings.max_log,
                 encode_log(f"The log is cut here: the scheduler keeps {settings.max_log:,} bytes of one run."),
@@ -144,7 +147,7 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
         poll = Poll(random.random)
         janitor = Janitor(signals.sessions, signals.kills)
         deletion = Deletion(
-            HotConnection(url),
+            hot(),
             channel,
             signals.kills,
             writer=f"{replica}/deletion",
@@ -185,11 +188,13 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(workers, server)
         health = add_standard_services(server, SERVICE_NAMES)
 
+        for_report, for_upkeep = hot(), hot()
+
         async def lead() -> None:
             async with asyncio.TaskGroup() as work:
-                work.create_task(Report(HotConnection(url), channel).run())
+                work.create_task(Report(for_report, channel).run())
                 work.create_task(deletion.run())
-                work.create_task(Upkeep(HotConnection(url), replica=replica, retention=settings.retention).run())
+                work.create_task(Upkeep(for_upkeep, replica=replica, retention=settings.retention).run())
 
         async with asyncio.TaskGroup() as siblings:
             loops = [
@@ -209,6 +214,8 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
                     Leader(lambda: connect(url)).run_while_leading(lead),
                 )
             ]
+            while not copy.declared.revision:  # nothing can be placed before the first copy; the loop says so
+                await lifecycle.sleep(0.02)
             await server.start()
             lifecycle.ready(address=address, replica=replica)
             await lifecycle.stopping.wait()

@@ -199,7 +199,7 @@ class Enqueue:
                     repeated[index] = Unavailable("The request_id's memory is just being cleared; try again.")
                 elif row["body_hash"] != placed.submission.body_hash:
                     repeated[index] = RequestIdReused(
-                        f"The request_id {name[1]!r} was used before for another request. A new request needs a new one."
+                        f"The request_id {name[1]!r} was used before for another request. A new one needs a new id."
                     )
                 else:
                     refused = (base64.b64decode(part) for part in row["refusals"].split(","))

@@ -49,6 +49,15 @@ class HotConnection:
             self._connection.terminate()
             self._connection = None
 
+    async def close(self) -> None:
+        """End it; the next `get` would dial anew."""
+        connection, self._connection = self._connection, None
+        if connection is not None and not connection.is_closed():
+            try:
+                await connection.close(timeout=1.0)
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+                connection.terminate()
+
 
 class GroupCommit(Generic[T, R]):
     """See the module. `weigh` tells how many rows an item has; a batch holds about `limit` rows."""
