@@ -200,6 +200,31 @@ async def test_a_malformed_message_in_mid_stream_ends_the_stream_after_the_good_
     assert remote_error(caught.value).reason == "MALFORMED_REQUEST"
 
 
+@pytest.mark.parametrize("kind", KINDS)
+async def test_an_answer_of_the_wrong_type_is_internal_not_unknown(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    class Wrong(Echo):
+        async def unary_unary(self, request: Any, context: Any) -> Any:
+            return None
+
+        async def stream_unary(self, requests: Any, context: Any) -> Any:
+            return None
+
+        async def unary_stream(self, request: Any, context: Any) -> AsyncIterator[Any]:
+            yield None
+
+        async def stream_stream(self, requests: Any, context: Any) -> AsyncIterator[Any]:
+            yield None
+
+    server = make_server(LOOPBACK, None, EVERYONE)
+    Wrong(same).add_to(server)
+    address = await bind(server, LOOPBACK)
+    await server.start()
+    error = await refused(address, kind, HELLO)
+    await server.stop(None)
+    assert error.code is grpc.StatusCode.INTERNAL
+    assert [vars(record)["error_id"] for record in caplog.records] == [error.metadata["error_id"]]
+
+
 async def test_other_errors_mean_what_the_service_says_they_mean() -> None:
     async def fail(text: str) -> str:
         raise ConnectionResetError

@@ -7,6 +7,7 @@ with that id. Never UNKNOWN, which is what grpc.aio makes of an exception.
 """
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import secrets
@@ -194,39 +195,51 @@ def guarded(
     since grpc.aio tells them apart by that.
     """
     inner = _behaviour(handler)
+    serialize = handler.response_serializer or bytes
 
     def requests(given: Any) -> Any:
         return Requests(given) if handler.request_streaming else well_formed(given)
 
-    async def answer(given: Any, context: Any) -> Any:
+    # Responses are serialized here, not by grpc.aio: one of the wrong type is UNKNOWN to that.
+    async def answer(given: Any, context: Any) -> bytes:
         try:
-            return await inner(requests(given), context)
+            return serialize(await inner(requests(given), context))
         except asyncio.CancelledError:
             raise
         except BaseException as error:
             await mapper.abort(context, method, error)
 
-    async def stream(given: Any, context: Any) -> AsyncIterator[Any]:
+    async def stream(given: Any, context: Any) -> AsyncIterator[bytes]:
         try:
-            async for response in inner(requests(given), context):
-                yield response
+            # A caller that hangs up between two answers ends the handler now, not when it is collected.
+            async with contextlib.aclosing(inner(requests(given), context)) as responses:
+                async for response in responses:
+                    yield serialize(response)
         except (asyncio.CancelledError, GeneratorExit):
             raise
         except BaseException as error:
             await mapper.abort(context, method, error)
 
-    generates = handler.response_streaming and inspect.isasyncgenfunction(inner)
+    async def write(given: Any, context: Any) -> None:
+        try:
+            await inner(requests(given), context)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            await mapper.abort(context, method, error)
+
     make = {
         (False, False): grpc.unary_unary_rpc_method_handler,
         (False, True): grpc.unary_stream_rpc_method_handler,
         (True, False): grpc.stream_unary_rpc_method_handler,
         (True, True): grpc.stream_stream_rpc_method_handler,
     }[handler.request_streaming, handler.response_streaming]
-    return make(
-        stream if generates else answer,
-        request_deserializer=tolerant(deserialize or handler.request_deserializer),
-        response_serializer=handler.response_serializer,
-    )
+    read = tolerant(deserialize or handler.request_deserializer)
+    if not handler.response_streaming:
+        return make(answer, request_deserializer=read)
+    if inspect.isasyncgenfunction(inner):
+        return make(stream, request_deserializer=read)
+    return make(write, request_deserializer=read, response_serializer=handler.response_serializer)
 
 
 def _behaviour(handler: "grpc.RpcMethodHandler[Any, Any]") -> Callable[[Any, Any], Any]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 RATIO = "FARHAND_TRACE_RATIO"
-_FLUSH_SECONDS = 3.0
+_FLUSH_SECONDS = 2.0
 # https://www.w3.org/TR/trace-context/#traceparent-header, version 00
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
@@ -44,7 +44,7 @@ class Telemetry:
         return tracer()
 
     async def shutdown(self) -> None:
-        """Send what is not yet sent, for at most 3 s: a collector that is away must not hold up an end."""
+        """Send what is not yet sent, for at most 2 s: a collector that is away must not hold up an end."""
         provider = self._provider
         if provider is None:
             return
