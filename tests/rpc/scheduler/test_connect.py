@@ -6,7 +6,9 @@ import secrets
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.json_format import MessageToDict
 
+from farhand.api.scheduler.v1.job_service_pb2 import GetJobRequest
 from farhand.api.scheduler.v1.worker_control_service_pb2 import DrainWorkerRequest
 from farhand.api.worker.v1 import session_pb2 as pb
 from farhand.runtime.grpc_channel import remote_error
@@ -21,7 +23,7 @@ async def test_a_job_goes_out_and_its_result_comes_back(scheduler: SchedulerServ
     await worker.credit(1)
     [assignment] = await worker.assignments()
     assert assignment.job_id == job.id and assignment.fence > 0 and assignment.tenant == "main"
-    assert assignment.task.properties["commands"][0] == "true"
+    assert MessageToDict(assignment.task.properties) == {"commands": ["true"]}
     await worker.send(started=pb.Started(jobs=[pb.JobRef(job_id=job.id, fence=assignment.fence)]))
     await scheduler.until(job.id, "RUNNING")
     assert await worker.result(assignment) == "RECORDED"
@@ -259,8 +261,6 @@ async def test_a_goodbye_gives_back_what_is_held(scheduler: SchedulerService) ->
     other = await scheduler.worker()
     await other.credit(2)
     assert [assignment.job_id for assignment in await other.assignments(2)] == ids
-    from farhand.api.scheduler.v1.job_service_pb2 import GetJobRequest
-
     lost = [(await scheduler.jobs.GetJob(GetJobRequest(id=job_id))).job.lost_deliveries for job_id in ids]
     assert lost == [1, 0]
 
