@@ -55,7 +55,7 @@ async def serve(lifecycle: Lifecycle, settings: WorkerSettings) -> None:
             folder,
             journal,
             logs,
-            launch=WardenProcessControl.launch,
+            launch=lambda: WardenProcessControl.launch(folder.lock),
             runner=lambda control: ProcessRunner(control, environment),
             spans=spans(worker_id, settings.worker_group),
         )

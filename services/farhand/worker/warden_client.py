@@ -85,8 +85,12 @@ class WardenProcessControl:
         self._writer = asyncio.create_task(self._write(), name="warden writer")
 
     @classmethod
-    async def launch(cls) -> Self:
-        """Start a warden. Raises StartupError where this platform has none, or it can't run."""
+    async def launch(cls, lock: int | None = None) -> Self:
+        """Start a warden. Raises StartupError where this platform has none, or it can't run.
+
+        `lock`: a descriptor that the warden and its keepers hold until they end, as their stdin, and no
+        program inherits. Whoever gets a flock on it knows that nothing of this worker is left.
+        """
         if sys.platform != "linux":
             raise StartupError(
                 f"a worker needs Linux, and this is {sys.platform}: only there can it promise that no process of a "
@@ -99,7 +103,7 @@ class WardenProcessControl:
             try:
                 process = subprocess.Popen(  # noqa: ASYNC220
                     [sys.executable, "-I", "-S", "-X", "utf8", str(_WARDEN), str(theirs.fileno())],
-                    stdin=subprocess.DEVNULL,
+                    stdin=subprocess.DEVNULL if lock is None else lock,
                     stdout=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
                     start_new_session=True,
