@@ -9,6 +9,7 @@ from farhand.kernel.errors import NotFound, Violation
 DEFAULT_GROUP_ID = "_default"
 DEFAULT_TENANT = "main"
 
+_LONGEST_NAME = 200
 _GROUP_KEY = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]*")
 _TENANT = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _NAMESPACE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]*(\.[a-zA-Z0-9][a-zA-Z0-9_-]*)*")
@@ -83,6 +84,8 @@ def shown(value: str, longest: int = 60) -> str:
 
 def near_matches(value: str, known: Iterable[str]) -> list[str]:
     """Up to three known names that look like the value, best first."""
+    if len(value) > _LONGEST_NAME:  # no name looks like it, and comparing would take long
+        return []
     by_folded = {name.casefold(): name for name in known if name}
     folded = difflib.get_close_matches(value.casefold(), by_folded, n=3, cutoff=0.6)
     return [by_folded[name] for name in folded]
