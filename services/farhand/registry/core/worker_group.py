@@ -6,7 +6,7 @@ group goes away is `deletion.py`.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -64,6 +64,11 @@ def check(group: WorkerGroup, lease_floor: timedelta, fields: Collection[str] = 
     if "lease" in fields:
         violations += _check_lease(group.lease, lease_floor)
     return violations
+
+
+def normalized(group: WorkerGroup) -> WorkerGroup:
+    """Its allowed tenants are a set: sorted, each once."""
+    return replace(group, allowed_tenants=tuple(sorted(set(group.allowed_tenants))))
 
 
 def _check_allowed_tenants(tenants: tuple[str, ...]) -> list[Violation]:

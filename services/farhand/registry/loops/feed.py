@@ -92,10 +92,10 @@ class Feed:
     async def run(self) -> None:
         """Follow for ever; returns after `close`."""
         pause = _FIRST_PAUSE
-        while not self._closed:
+        while not self._closed():
             try:
                 async with self._listen(self._wake.set) as still_listening:
-                    while not self._closed and still_listening():
+                    while not self._closed() and still_listening():
                         self._wake.clear()
                         await self.once()
                         self._found()
@@ -134,7 +134,6 @@ class Feed:
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
 
-    @property
     def _closed(self) -> bool:
         return isinstance(self._trouble, ShuttingDown)
 
@@ -144,7 +143,7 @@ class Feed:
             log.info("the database is back")
 
     def _lost(self, trouble: FarhandError, cause: Exception) -> None:
-        if self._closed:
+        if self._closed():
             return
         now = asyncio.get_running_loop().time()
         if self._trouble is None or now - self._said >= _SAY_EVERY:

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from farhand.kernel.resolution import Fallback
 from farhand.registry.core.namespace import CHANGEABLE, Namespace
+from farhand.registry.store.near import nearest_first
 from farhand.registry.store.tables import namespace
 
 
@@ -32,8 +33,14 @@ async def every(connection: AsyncConnection) -> list[Namespace]:
     return [_namespace(row) for row in await connection.execute(statement)]
 
 
-async def names(connection: AsyncConnection, tenant: str) -> list[str]:
-    """The names of a tenant's namespaces."""
+async def names_like(connection: AsyncConnection, tenant: str, name: str) -> list[str]:
+    """Names of the tenant's namespaces to look for near matches in."""
+    statement = sql.select(namespace.c.name).where(namespace.c.tenant == tenant)
+    return list((await connection.execute(nearest_first(statement, namespace.c.name, name))).scalars())
+
+
+async def of_tenant(connection: AsyncConnection, tenant: str) -> list[str]:
+    """The names of all of a tenant's namespaces."""
     statement = sql.select(namespace.c.name).where(namespace.c.tenant == tenant).order_by(namespace.c.name)
     return list((await connection.execute(statement)).scalars())
 

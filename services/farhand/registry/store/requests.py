@@ -1,13 +1,11 @@
 """Answers to creates that came with a request_id, kept for 24 hours (AIP-155)."""
 
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Generic
 
 import sqlalchemy as sql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from farhand.registry.core.change import Resource
+from farhand.registry.core import request_id as rule
 from farhand.registry.store import documents
 from farhand.registry.store.documents import R
 from farhand.registry.store.tables import request
@@ -15,33 +13,36 @@ from farhand.registry.store.tables import request
 _KEPT = timedelta(hours=24)
 
 
-@dataclass(frozen=True, slots=True)
-class Remembered(Generic[R]):
-    """A request that was answered."""
+async def answered(connection: AsyncConnection, request_id: str, asked: R) -> R | None:
+    """The answer that the create of ``asked`` with this id had; None where it is new, or the id is empty.
 
-    digest: bytes  # of what it asked for
-    answer: R
-
-
-async def recall(connection: AsyncConnection, cls: type[R], request_id: str) -> Remembered[R] | None:
-    """The answer to the create of such a resource with this id; None where there is none, or its time is over."""
+    Needs the lock of `changes`, or the same request may be on its way elsewhere.
+    Raises RequestIdReused when the id came with another body.
+    """
+    if not request_id:
+        return None
     statement = sql.select(request.c.digest, request.c.answer).where(
-        request.c.kind == documents.kind(cls),
+        request.c.kind == documents.kind(type(asked)),
         request.c.request_id == request_id,
         request.c.create_time > sql.func.now() - _KEPT,
     )
     row = (await connection.execute(statement)).one_or_none()
-    return None if row is None else Remembered(row.digest, documents.read(cls, row.answer))
+    if row is None:
+        return None
+    rule.check_same(request_id, row.digest, rule.digest(asked))
+    return documents.read(type(asked), row.answer)
 
 
-async def remember(connection: AsyncConnection, request_id: str, digest: bytes, answer: Resource) -> None:
-    """Keep an answer, and forget those whose time is over. Needs the lock of `changes`."""
+async def remember(connection: AsyncConnection, request_id: str, asked: R, answer: R) -> None:
+    """Keep an answer, and forget those whose time is over. Nothing is kept for an empty id."""
+    if not request_id:
+        return
     await connection.execute(sql.delete(request).where(request.c.create_time <= sql.func.now() - _KEPT))
     await connection.execute(
         sql.insert(request).values(
             kind=documents.kind(type(answer)),
             request_id=request_id,
-            digest=digest,
+            digest=rule.digest(asked),
             answer=documents.write(answer),
             create_time=sql.func.now(),
         )

@@ -6,13 +6,14 @@ from typing import Any
 
 import sqlalchemy as sql
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from farhand.registry.core.worker import Report, Worker, WorkerState
+from farhand.registry.store.near import nearest_first
 from farhand.registry.store.tables import worker, worker_group
 from farhand.registry.store.worker_groups import usable
 
-_MOST_NEAR = 1000
 _FIELDS = [column for column in worker.c if column.name not in ("epoch", "sequence")]
 
 
@@ -43,10 +44,9 @@ async def page(connection: AsyncConnection, wanted: Filter, after: str | None, l
 
 
 async def ids_like(connection: AsyncConnection, worker_id: str, tenants: frozenset[str] | None) -> list[str]:
-    """Up to 1,000 ids to look for near matches in: those with the same beginning first."""
-    begins_alike = sql.func.lower(sql.func.left(worker.c.id, 2)) == worker_id[:2].lower()
-    statement = sql.select(worker.c.id).where(*_seen_by(tenants)).order_by(begins_alike.desc(), worker.c.id)
-    return list((await connection.execute(statement.limit(_MOST_NEAR))).scalars())
+    """Ids to look for near matches in; tenants as above."""
+    statement = nearest_first(sql.select(worker.c.id).where(*_seen_by(tenants)), worker.c.id, worker_id)
+    return list((await connection.execute(statement)).scalars())
 
 
 async def put(connection: AsyncConnection, reports: Sequence[Report]) -> None:
@@ -66,7 +66,13 @@ async def put(connection: AsyncConnection, reports: Sequence[Report]) -> None:
 def _seen_by(tenants: frozenset[str] | None) -> list[sql.ColumnElement[bool]]:
     if tenants is None:
         return []
-    return [worker.c.worker_group_uid.in_(sql.select(worker_group.c.uid).where(usable(tenants)))]
+    # A worker that admits none of the tenants is none of theirs: without the other tenants' names,
+    # which they may not see, its list would be empty and say "every tenant".
+    admitted = [sql.func.cardinality(worker.c.tenants) == 0]
+    if tenants:
+        admitted.append(worker.c.tenants.overlap(sql.cast(sorted(tenants), ARRAY(sql.Text))))
+    usable_groups = sql.select(worker_group.c.uid).where(usable(tenants))
+    return [worker.c.worker_group_uid.in_(usable_groups), sql.or_(*admitted)]
 
 
 def _values(report: Report) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Tenants: rows in, rows out."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sql
@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from farhand.kernel.resolution import Fallback
 from farhand.registry.core.tenant import CHANGEABLE, Tenant
+from farhand.registry.store.near import nearest_first
 from farhand.registry.store.tables import tenant
 
 
@@ -34,9 +35,18 @@ async def every(connection: AsyncConnection) -> list[Tenant]:
     return [_tenant(row) for row in await connection.execute(sql.select(tenant).order_by(tenant.c.id))]
 
 
-async def ids(connection: AsyncConnection) -> list[str]:
-    """All ids."""
-    return list((await connection.execute(sql.select(tenant.c.id).order_by(tenant.c.id))).scalars())
+async def ids_like(connection: AsyncConnection, tenant_id: str, visible: frozenset[str] | None) -> list[str]:
+    """Ids to look for near matches in; ``visible``: only these, None: all."""
+    statement = sql.select(tenant.c.id)
+    if visible is not None:
+        statement = statement.where(tenant.c.id.in_(visible))
+    return list((await connection.execute(nearest_first(statement, tenant.c.id, tenant_id))).scalars())
+
+
+async def missing(connection: AsyncConnection, wanted: Collection[str]) -> list[str]:
+    """Those of the wanted ids that no tenant has, sorted."""
+    statement = sql.select(tenant.c.id).where(tenant.c.id.in_(wanted))
+    return sorted(set(wanted).difference((await connection.execute(statement)).scalars()))
 
 
 async def insert(connection: AsyncConnection, new: Tenant, revision: int) -> Tenant:

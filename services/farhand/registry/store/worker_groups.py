@@ -7,6 +7,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from farhand.registry.core.worker_group import GroupState, Refusal, WorkerGroup
+from farhand.registry.store.near import nearest_first
 from farhand.registry.store.tables import worker_group
 
 
@@ -40,12 +41,12 @@ async def every(connection: AsyncConnection) -> list[WorkerGroup]:
     return [_group(row) for row in await connection.execute(sql.select(worker_group).order_by(worker_group.c.key))]
 
 
-async def keys(connection: AsyncConnection, tenants: frozenset[str] | None = None) -> list[str]:
-    """The keys of the groups that one of the tenants may use; None: of all."""
-    statement = sql.select(worker_group.c.key).order_by(worker_group.c.key)
+async def keys_like(connection: AsyncConnection, key: str, tenants: frozenset[str] | None = None) -> list[str]:
+    """Keys to look for near matches in; tenants: of the groups that one of them may use, None: of all."""
+    statement = sql.select(worker_group.c.key)
     if tenants is not None:
         statement = statement.where(usable(tenants))
-    return list((await connection.execute(statement)).scalars())
+    return list((await connection.execute(nearest_first(statement, worker_group.c.key, key))).scalars())
 
 
 async def insert(connection: AsyncConnection, new: WorkerGroup, revision: int) -> WorkerGroup:
