@@ -3,14 +3,12 @@
 import filecmp
 import importlib.util
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import google.rpc
 import grpc_tools
-import pytest
 from google.protobuf import descriptor_pb2
 from grpc_tools import protoc
 
@@ -32,33 +30,18 @@ def test_committed_stubs_are_what_the_protos_generate(tmp_path: Path) -> None:
     assert not different + missing, "run: make protos"
 
 
-@pytest.fixture
-def checkable(tmp_path: Path) -> Path:
-    """The protos beside Google's, which come with a package and are not committed here."""
-    shutil.copytree(PROTOS / "farhand", tmp_path / "farhand")
-    shutil.copy(PROTOS / "buf.yaml", tmp_path)
-    (tmp_path / "google").mkdir()
-    for package in ("rpc", "api"):
-        shutil.copytree(GOOGLE / "google" / package, tmp_path / "google" / package, ignore=_all_but_protos)
-    return tmp_path
-
-
-def _all_but_protos(folder: str, names: list[str]) -> list[str]:
-    return [name for name in names if not name.endswith(".proto") and not Path(folder, name).is_dir()]
-
-
 def buf(folder: Path, *arguments: str) -> None:
     tool = Path(sys.executable).with_name("buf")
     result = subprocess.run([tool, *arguments], cwd=folder, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_buf_lints_the_protos(checkable: Path) -> None:
-    buf(checkable, "lint")
+def test_buf_lints_the_protos(buf_module: Path) -> None:
+    buf(buf_module, "lint")
 
 
-def test_buf_formats_the_protos_as_they_are(checkable: Path) -> None:
-    buf(checkable, "format", "--diff", "--exit-code", "--path", "farhand")
+def test_buf_formats_the_protos_as_they_are(buf_module: Path) -> None:
+    buf(buf_module, "format", "--diff", "--exit-code", "--path", "farhand")
 
 
 def files_with_comments(folder: Path) -> descriptor_pb2.FileDescriptorSet:
