@@ -5,6 +5,8 @@ For the server's extra only (SQLAlchemy, asyncpg, Alembic).
 
 import asyncio
 import logging
+import os
+import socket
 import time
 import zlib
 from importlib import resources
@@ -32,7 +34,12 @@ _SETTINGS = {
     "idle_in_transaction_session_timeout": "60s",
 }
 # With custom plans and bitmap scans the queue's dead entries are read again and again.
-_HOT_SETTINGS = {"plan_cache_mode": "force_generic_plan", "enable_bitmapscan": "off"}
+_HOT_SETTINGS = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_bitmapscan": "off",
+    # Plans are made once, while the tables may still be empty.
+    "enable_seqscan": "off",
+}
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +51,7 @@ _LOST: tuple[type[BaseException], ...] = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
+    asyncpg.InternalClientError,  # the driver lost its place: the server's farewell met a statement of ours
 )
 _HOPELESS: tuple[type[BaseException], ...] = (
     asyncpg.InvalidAuthorizationSpecificationError,  # and its child for a wrong password
@@ -197,6 +205,8 @@ def _where(url: str) -> str:
 def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer within {_CONNECT_SECONDS:.0f} s"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    if isinstance(error, socket.gaierror):
+        return error.strerror or "the host is not known"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)  # asyncio's own text repeats the address
     return str(error) or type(error).__name__
