@@ -56,7 +56,9 @@ def remote_failure(error: "grpc.RpcError", server: str, address: str) -> Command
     remote = remote_error(error)
     code = error.code()
     if code is grpc.StatusCode.UNAVAILABLE and not remote.reason:
-        return Unreachable(f"The {server} at {address} can't be reached: {_why(remote.message)}", *_advice(server))
+        why = _why(remote.message)
+        advice = () if "TLS" in why or "certificate" in why else _advice(server)
+        return Unreachable(f"The {server} at {address} can't be reached: {why}", *advice)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED and not remote.reason:
         return Unreachable(f"The {server} at {address} did not answer in time.", "Try again, or look at its log.")
     if code is grpc.StatusCode.UNIMPLEMENTED:
@@ -84,10 +86,12 @@ def _why(details: str) -> str:
     """gRPC's word for a failed connection, made short."""
     for known, words in (
         ("Connection refused", "nothing listens there (connection refused)."),
-        ("Connection reset", "the connection was reset."),
-        ("SSL_ERROR", "the TLS handshake failed; is --tls-ca the authority that signed its certificate?"),
+        ("Connection reset", "the connection was reset; does it speak TLS (--tls-ca)?"),
+        ("Hostname Verification", "its certificate is for another host name."),
         ("CERTIFICATE_VERIFY_FAILED", "its certificate is not signed by the authority of --tls-ca."),
+        ("SSL_ERROR", "the TLS handshake failed; is TLS on at both ends (--tls-ca)?"),
         ("Handshake", "the TLS handshake failed; is TLS on at both ends (--tls-ca)?"),
+        ("resolv", "its name is not known."),
         ("DNS", "its name is not known."),
         ("Timeout", "no answer (connection timed out)."),
         ("FD Shutdown", "no answer (connection timed out)."),
@@ -98,11 +102,11 @@ def _why(details: str) -> str:
     return details or "no reason given."
 
 
-def _advice(server: str) -> list[str]:
-    return [
+def _advice(server: str) -> tuple[str, ...]:
+    return (
         "Is it running? `farhand server standalone` starts everything on this machine.",
         f"Is it elsewhere? Say where by --{server} HOST:PORT, FARHAND_{server.upper()} or a profile.",
-    ]
+    )
 
 
 def _cut(line: str) -> str:

@@ -108,8 +108,12 @@ def _checked(choices: Choices, name: Any) -> Choices:
 
 
 def _is_address(text: str) -> bool:
-    host, _, port = text.rpartition(":")
-    return bool(host) and port.isascii() and port.isdigit() and 0 < int(port) < 65536 and "/" not in host
+    from farhand.runtime.address import Address
+
+    try:
+        return Address.parse(text).port > 0
+    except ValueError:
+        return False
 
 
 def _from_file(path: Path, named: str | None) -> Choices:

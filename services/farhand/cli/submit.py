@@ -101,8 +101,8 @@ async def submit(
 
 def _never_sent(error: "grpc.RpcError") -> bool:
     """gRPC's words for a connection that never stood; any other failure may have lost an answer."""
-    details = error.details() or ""
-    return "failed to connect" in details.casefold() or "dns resolution failed" in details.casefold()
+    details = (error.details() or "").casefold()
+    return any(words in details for words in ("failed to connect", "dns resolution failed", "errors resolving"))
 
 
 def _refused(error: "grpc.RpcError", address: str, request_id: str) -> CommandFailed:
