@@ -52,27 +52,28 @@ async def test_a_snapshot_is_read_back_as_it_was(rows: Rows) -> None:
     assert await read(rows.connection) == FIRST
 
 
-@pytest.mark.parametrize(
-    "resource",
-    [
-        Tenant("new", "gpu"),
-        Tenant("acme"),
-        RemovedTenant("acme"),
-        Namespace("acme", "x", "gpu", Fallback.WAIT),
-        Namespace("main", "a.b"),
-        RemovedNamespace("main", "a"),
-        Group("u-new", "new"),
-        dataclasses.replace(GPU, allowed_tenants=frozenset(), deleting=True, force_deletion=True, paused=False),
-        RemovedGroup("u-gpu"),
-        RemovedGroup("never-was"),
-        None,
-    ],
-    ids=repr,
-)
-async def test_each_change_does_to_the_rows_what_it_does_to_the_value(rows: Rows, resource: Resource | None) -> None:
+CHANGES: list[Resource | None] = [
+    Tenant("new", "gpu"),
+    Tenant("acme"),
+    RemovedTenant("acme"),
+    Namespace("acme", "x", "gpu", Fallback.WAIT),
+    Namespace("main", "a.b"),
+    RemovedNamespace("main", "a"),
+    Group("u-new", "new"),
+    dataclasses.replace(GPU, allowed_tenants=frozenset(), deleting=True, force_deletion=True, paused=False),
+    RemovedGroup("u-gpu"),
+    RemovedGroup("never-was"),
+    None,
+]
+
+
+async def test_each_change_does_to_the_rows_what_it_does_to_the_value(rows: Rows) -> None:
     await snapshot(rows.connection, FIRST)
-    assert await change(rows.connection, 6, resource) == Applied(6, moved=True)
-    assert await read(rows.connection) == FIRST.after(Change(6, resource))
+    expected = FIRST
+    for revision, resource in enumerate(CHANGES, start=6):
+        assert await change(rows.connection, revision, resource) == Applied(revision, moved=True)
+        expected = expected.after(Change(revision, resource))
+        assert await read(rows.connection) == expected, resource
 
 
 async def test_a_change_that_was_applied_changes_nothing_again(rows: Rows) -> None:
