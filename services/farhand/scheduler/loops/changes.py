@@ -61,6 +61,10 @@ class Changes:
         for watch in self._watches:
             watch.wake(watch.keys)
 
+    def watching(self, key: int) -> frozenset[Watch]:
+        """Who watches a job now."""
+        return frozenset(self._of_job.get(key, ()))
+
     @contextmanager
     def watch(self, keys: Iterable[int], *, logs: bool = False) -> Iterator[Watch]:
         """Watch these jobs, and their logs too where `logs` is set, until the block ends."""
