@@ -93,7 +93,7 @@ def report(jobs: Sequence[Job], seconds: float) -> str:
     out = io.StringIO()
     console = Console(file=out, force_terminal=sys.stdout.isatty(), width=120, highlight=False)
     console.print(table)
-    return f"\n{out.getvalue()}\n{len(jobs)} jobs in {format_duration(seconds)}, each recorded once and in order."
+    return f"\n{out.getvalue()}\n{len(jobs)} jobs in {format_duration(seconds)}; each result is recorded once."
 
 
 def _wait(job: Job) -> float:

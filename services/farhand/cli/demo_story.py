@@ -8,11 +8,12 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 
 from farhand.api.scheduler.v1 import job_pb2, job_service_pb2
-from farhand.api.scheduler.v1.job_service_pb2_grpc import JobServiceAsyncStub, JobServiceStub
+from farhand.api.scheduler.v1.job_service_pb2_grpc import JobServiceStub
 from farhand.api.types.v1.log_record_pb2 import LOG_STREAM_STDOUT
 from farhand.api.types.v1.task_pb2 import Task
 from farhand.cli.demo_report import progress, report
@@ -20,6 +21,9 @@ from farhand.cli.failure import CommandFailed, remote_failure
 from farhand.kernel.names import group_label
 from farhand.runtime.grpc_channel import make_channel, status_error
 from farhand.runtime.settings import DialSettings
+
+if TYPE_CHECKING:
+    from farhand.api.scheduler.v1.job_service_pb2_grpc import JobServiceAsyncStub
 
 _BATCH = 50  # jobs a call
 _DEADLINE = 30.0  # seconds for a call that does not wait
@@ -54,7 +58,7 @@ class DemoStory:
         except grpc.aio.AioRpcError as error:
             raise remote_failure(error, "scheduler", self._scheduler) from None
 
-    async def _submit(self, jobs: JobServiceAsyncStub, groups: dict[Path, str]) -> dict[Path, str]:
+    async def _submit(self, jobs: "JobServiceAsyncStub", groups: dict[Path, str]) -> dict[Path, str]:
         """The id of each file's job."""
         files = list(groups)
         batches = [files[start : start + _BATCH] for start in range(0, len(files), _BATCH)]
@@ -72,7 +76,7 @@ class DemoStory:
                 ids[file] = result.job_id
         return ids
 
-    async def _watch(self, jobs: JobServiceAsyncStub, groups: dict[str, str]) -> dict[str, job_pb2.Job]:
+    async def _watch(self, jobs: "JobServiceAsyncStub", groups: dict[str, str]) -> dict[str, job_pb2.Job]:
         """Every job as it ended, with a bar for each group meanwhile. groups: the group of each job's id."""
         ended: dict[str, job_pb2.Job] = {}
         totals = {group_label(key): sum(group == key for group in groups.values()) for key in self._groups}
@@ -83,12 +87,12 @@ class DemoStory:
                     bars.advance(group_label(groups[job.id]))
         return ended
 
-    async def _changes(self, jobs: JobServiceAsyncStub, ids: Sequence[str]) -> AsyncIterator[job_pb2.Job]:
+    async def _changes(self, jobs: "JobServiceAsyncStub", ids: Sequence[str]) -> AsyncIterator[job_pb2.Job]:
         async for response in jobs.WatchJobs(job_service_pb2.WatchJobsRequest(ids=ids)):
             for job in response.jobs:
                 yield job
 
-    async def _check_hashes(self, jobs: JobServiceAsyncStub, ids: dict[Path, str]) -> None:
+    async def _check_hashes(self, jobs: "JobServiceAsyncStub", ids: dict[Path, str]) -> None:
         """Some of the logs, over the whole list, against hashlib."""
         files = list(ids)[:: max(1, len(ids) // _CHECKED)][:_CHECKED]
         for file in files:
