@@ -3,10 +3,9 @@
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
-from grpc_status import rpc_status
 
 from farhand.api.registry.v1 import (
     namespace_service_pb2_grpc,
@@ -82,13 +81,19 @@ class ScriptedServers:
                 if isinstance(result, FarhandError):
                     raise result
             except FarhandError as error:
-                context.abort_with_status(rpc_status.to_status(status_of(error)))
+                _refuse(context, error)
             return result
 
         def stream(_: object, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             try:
                 yield from serve(_, request, context)
             except FarhandError as error:
-                context.abort_with_status(rpc_status.to_status(status_of(error)))
+                _refuse(context, error)
 
         return stream if streams else serve
+
+
+def _refuse(context: grpc.ServicerContext, error: FarhandError) -> NoReturn:
+    status = status_of(error)
+    context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
+    context.abort(grpc.StatusCode[error.status], status.message)

@@ -12,7 +12,6 @@ import pytest
 
 from farhand.api.scheduler.v1 import job_pb2
 from farhand.api.scheduler.v1.job_service_pb2 import (
-    WAIT_REASON_NO_WORKER,
     ExplainJobResponse,
     KillJobResponse,
     SubmitJobResponse,
@@ -159,24 +158,6 @@ def test_a_job_that_starts_anew_says_so(farhand: Farhand, scheduler: ScriptedSer
     scheduler.on["TailLogs"] = [lines("a", fence=1), lines("a", fence=2), the_end(an_ended_job())]
     result = farhand("run", "true")
     assert result.err.count("lost its worker and starts anew") == 1
-
-
-def test_while_it_waits_it_says_why_once(farhand: Farhand, scheduler: ScriptedServers) -> None:
-    explained = threading.Semaphore(0)
-    waits = ExplainJobResponse(job=a_job(), reason=WAIT_REASON_NO_WORKER, message="Group gpu has no worker.")
-
-    def explain(_: object, __: object) -> ExplainJobResponse:
-        explained.release()
-        return waits
-
-    def tail(_: object, __: object) -> Iterator[TailLogsResponse]:
-        explained.acquire(timeout=20)
-        explained.acquire(timeout=20)
-        yield the_end(an_ended_job())
-
-    scheduler.on |= {"ExplainJob": explain, "TailLogs": tail}
-    result = farhand("run", "true")
-    assert result.err.count(f"farhand: job {JOB_ID} waits: Group gpu has no worker.\n") == 1
 
 
 def test_a_refused_submit_is_an_error_with_all_that_is_wrong(farhand: Farhand, scheduler: ScriptedServers) -> None:

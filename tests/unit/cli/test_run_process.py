@@ -107,19 +107,23 @@ def test_a_terminal_gets_colours_and_no_other_escapes(scheduler: ScriptedServers
 
 
 def test_a_terminal_shows_why_it_waits_and_then_only_the_log(scheduler: ScriptedServers) -> None:
-    explained = threading.Event()
+    explained = threading.Semaphore(0)
 
     def explain(_: object, __: object) -> ExplainJobResponse:
-        explained.set()
+        explained.release()
         return ExplainJobResponse(job=a_job(), message="No worker.")
 
     def tail(_: object, __: object) -> Iterator[TailLogsResponse]:
-        explained.wait()
+        explained.acquire()
+        explained.acquire()  # when it asks again it has shown the first answer
         yield lines("out")
         yield the_end(an_ended_job())
 
     scheduler.on |= {"ExplainJob": explain, "TailLogs": tail}
-    assert _at_a_terminal("run", "true").rstrip().endswith(b"out")
+    shown = _at_a_terminal("run", "true")
+    waiting, _, after = shown.partition(b"out")
+    assert b"waits: No worker." in waiting
+    assert after == b"\r\n"
 
 
 def test_tables_at_a_terminal_are_safe_too(servers: ScriptedServers) -> None:
