@@ -39,6 +39,7 @@ _HOT_SETTINGS = {
     "enable_bitmapscan": "off",
     # Plans are made once, while the tables may still be empty.
     "enable_seqscan": "off",
+    "join_collapse_limit": "1",
 }
 
 log = logging.getLogger(__name__)

@@ -3,6 +3,9 @@
 -- Locks are taken in one order: worker_group rows by uid, then session rows by id, then live and
 -- queue rows by key, then tally rows by lane. "Lock, then look in the next statement": a statement
 -- that locks sees the rows as they are after the wait, but its subqueries see them as of its start.
+--
+-- Plans are made once and kept, with joins in the order in which they are written (runtime.database,
+-- hot connections): the arrays of a batch first, then tables by their keys.
 
 -- name: lock_groups_for_enqueue
 -- An enqueue shares the group with claims and other enqueues, and excludes a change of availability,
@@ -29,8 +32,8 @@ WHERE g.uid = ANY($1::text[]) AND NOT g.paused AND EXISTS (
       AND s.heartbeat_at > now() - interval '15 seconds');
 
 -- name: find_lanes
-SELECT id, group_uid, tenant, task_type FROM scheduler.lane
-JOIN unnest($1::text[], $2::text[], $3::text[]) AS w(group_uid, tenant, task_type) USING (group_uid, tenant, task_type);
+SELECT id, group_uid, tenant, task_type FROM unnest($1::text[], $2::text[], $3::text[]) AS w(group_uid, tenant, task_type)
+JOIN scheduler.lane USING (group_uid, tenant, task_type);
 
 -- name: add_lanes
 INSERT INTO scheduler.lane (group_uid, tenant, task_type)
@@ -71,7 +74,7 @@ ON CONFLICT (lane_id, writer) DO UPDATE SET queued = t.queued + excluded.queued;
 -- name: live_seats
 -- Of these sessions, those that may be given work. Holds them until the claim commits: a Connect, a
 -- drain or an expiry waits, and then sees what the claim assigned (P8; rule 2).
-SELECT s.id FROM scheduler.session s JOIN unnest($1::bigint[], $2::bigint[]) AS w(id, epoch) USING (id, epoch)
+SELECT s.id FROM unnest($1::bigint[], $2::bigint[]) AS w(id, epoch) JOIN scheduler.session s USING (id, epoch)
 WHERE s.state = 'CONNECTED' AND NOT s.draining ORDER BY s.id FOR KEY SHARE OF s;
 
 -- name: heads
@@ -118,8 +121,8 @@ WHERE l.session_id = ANY($1::bigint[]) ORDER BY l.key;
 
 -- name: mark_started
 WITH r AS (
-    SELECT l.key FROM scheduler.live l
-    JOIN unnest($1::bigint[], $2::bigint[]) AS r(key, fence) ON r.key = l.key AND r.fence = l.fence
+    SELECT l.key FROM unnest($1::bigint[], $2::bigint[]) AS r(key, fence)
+    JOIN scheduler.live l ON l.key = r.key AND l.fence = r.fence
     WHERE l.started_at IS NULL ORDER BY l.key FOR UPDATE OF l
 )
 UPDATE scheduler.live l SET started_at = now() FROM r WHERE l.key = r.key RETURNING l.key;
@@ -132,8 +135,9 @@ WITH r AS MATERIALIZED (
                          $8::bigint[], $9::bytea[], $10::bigint[])
         AS r(key, fence, worker_id, state, exit_code, reason, message, run_us, outputs, log_end)
 ), locked AS MATERIALIZED (
-    SELECT l.key, l.lane_id, l.fence, l.session_id, l.lost, l.assigned_at, l.started_at, l.kill_at
-    FROM scheduler.live l JOIN r ON r.key = l.key AND r.fence = l.fence
+    SELECT l.key, l.lane_id, l.fence, l.session_id, l.lost, l.assigned_at, l.started_at, l.kill_at,
+           r.state, r.exit_code, r.reason, r.message, r.run_us, r.outputs, r.log_end
+    FROM r JOIN scheduler.live l ON l.key = r.key AND l.fence = r.fence
     JOIN scheduler.session s ON s.id = l.session_id AND s.worker_id = r.worker_id
     ORDER BY l.key FOR UPDATE OF l
 ), gone AS (
@@ -141,11 +145,10 @@ WITH r AS MATERIALIZED (
 ), ended AS (
     INSERT INTO scheduler.done (key, lane_id, state, fence, session_id, lost, assigned_at, started_at, ended_at,
                                 kill_at, exit_code, reason, message, run_us, outputs, log_end)
-    SELECT k.key, k.lane_id, CASE WHEN k.kill_at IS NULL THEN r.state ELSE 'KILLED' END, k.fence, k.session_id,
-           k.lost, k.assigned_at,
-           coalesce(k.started_at, greatest(k.assigned_at, now() - coalesce(r.run_us, 0) * interval '1 microsecond')),
-           now(), k.kill_at, r.exit_code, r.reason, r.message, r.run_us, r.outputs, r.log_end
-    FROM locked k JOIN r ON r.key = k.key AND r.fence = k.fence
+    SELECT key, lane_id, CASE WHEN kill_at IS NULL THEN state ELSE 'KILLED' END, fence, session_id, lost, assigned_at,
+           coalesce(started_at, greatest(assigned_at, now() - coalesce(run_us, 0) * interval '1 microsecond')),
+           now(), kill_at, exit_code, reason, message, run_us, outputs, log_end
+    FROM locked
 ), counted AS (
     INSERT INTO scheduler.tally AS t (lane_id, writer, queued, live, ended)
     SELECT lane_id, $11, 0, -count(*), count(*) FROM locked GROUP BY lane_id ORDER BY lane_id
@@ -260,8 +263,8 @@ WHERE key = $1 RETURNING fence, session_id, kill_acked;
 
 -- name: ack_kills
 UPDATE scheduler.live l SET kill_acked = true
-FROM (SELECT l.key FROM scheduler.live l JOIN unnest($1::bigint[], $2::bigint[]) AS r(key, fence)
-      ON r.key = l.key AND r.fence = l.fence ORDER BY l.key FOR UPDATE OF l) r
+FROM (SELECT l.key FROM unnest($1::bigint[], $2::bigint[]) AS r(key, fence)
+      JOIN scheduler.live l ON l.key = r.key AND l.fence = r.fence ORDER BY l.key FOR UPDATE OF l) r
 WHERE l.key = r.key RETURNING l.key;
 
 -- name: kill_state
@@ -314,9 +317,9 @@ SELECT id FROM scheduler.worker ORDER BY id LIMIT 5000;
 -- A lease moves only for the session's present epoch, while the session lives (rule 2, rule 6).
 UPDATE scheduler.session s
 SET renewal = s.renewal + 1, heartbeat_at = now(), lease_ms = r.lease_ms, busy_slots = r.busy_slots, report = s.report + 1
-FROM (SELECT s.id, r.lease_ms, r.busy_slots FROM scheduler.session s
-      JOIN unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::int[]) AS r(id, epoch, lease_ms, busy_slots)
-      ON r.id = s.id AND r.epoch = s.epoch
+FROM (SELECT s.id, r.lease_ms, r.busy_slots
+      FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::int[]) AS r(id, epoch, lease_ms, busy_slots)
+      JOIN scheduler.session s ON s.id = r.id AND s.epoch = r.epoch
       WHERE s.state IN ('CONNECTED', 'DRAINING') ORDER BY s.id FOR NO KEY UPDATE OF s) r
 WHERE s.id = r.id RETURNING s.id;
 
