@@ -60,9 +60,10 @@ class SubmitTrace:
     @property
     def trace_id(self) -> str:
         """32 hexadecimal digits to look the trace up by; empty where it isn't kept."""
-        if self._span is None or not self._span.is_recording():
+        if self._span is None:
             return ""
-        return f"{self._span.get_span_context().trace_id:032x}"
+        context = self._span.get_span_context()
+        return f"{context.trace_id:032x}" if context.trace_flags.sampled else ""
 
     def submitted(self, job: "Job") -> None:
         """The job is durable: the span ends."""
