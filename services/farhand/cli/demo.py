@@ -14,7 +14,7 @@ from pathlib import Path
 from farhand.cli.failure import CommandFailed
 from farhand.cli.profile import DEFAULTS
 from farhand.cli.standalone_folder import DataFolder
-from farhand.cli.standalone_hints import command
+from farhand.cli.standalone_hints import command, write_ready_line
 from farhand.cli.standalone_mesh import MeshPlan, StandaloneMesh, WorkerPlan, check_port
 from farhand.cli.standalone_output import FileOutput
 from farhand.cli.standalone_run import run_mesh
@@ -62,6 +62,7 @@ async def _show(path: Path, keep: bool) -> int:
             told = True
             if keep:
                 print(_how_to_go_on_here(mesh), flush=True)
+                write_ready_line(mesh)
                 await asyncio.Event().wait()
 
         print(

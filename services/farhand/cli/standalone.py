@@ -4,14 +4,13 @@ One Ctrl-C stops the services in reverse order of their start; a second one kill
 """
 
 import asyncio
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from farhand.cli.standalone_folder import DataFolder
-from farhand.cli.standalone_hints import welcome
+from farhand.cli.standalone_hints import welcome, write_ready_line
 from farhand.cli.standalone_mesh import MeshPlan, StandaloneMesh, WorkerPlan
 from farhand.cli.standalone_output import FileOutput, Output, TerminalOutput
 from farhand.cli.standalone_run import run_mesh
@@ -86,14 +85,6 @@ async def _serve(mesh: StandaloneMesh, plan: MeshPlan, path: Path, output: Outpu
         await asyncio.Event().wait()
 
     return 130 if await run_mesh(mesh, output, story) > 1 else 0
-
-
-def write_ready_line(mesh: StandaloneMesh) -> None:
-    """Tell who waits on FARHAND_READY_FD, as the services do, where to find this mesh."""
-    if descriptor := os.environ.pop("FARHAND_READY_FD", ""):
-        with os.fdopen(int(descriptor), "w") as pipe:
-            facts = {"ready": True, "registry": mesh.registry, "scheduler": mesh.scheduler, "pids": mesh.pids}
-            pipe.write(json.dumps(facts) + "\n")
 
 
 def default_data_folder() -> Path:

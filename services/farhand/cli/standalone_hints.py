@@ -1,5 +1,6 @@
-"""What to type next: command lines that work as they are printed, from where the user stands."""
+"""Where a mesh is that is now ready: for people, as command lines that work as they are printed; for programs."""
 
+import json
 import os
 import shlex
 import shutil
@@ -58,3 +59,11 @@ In another terminal:
 
 Ctrl-C stops it.
 """
+
+
+def write_ready_line(mesh: StandaloneMesh) -> None:
+    """Tell who waits on FARHAND_READY_FD, as the services do, where to find this mesh."""
+    if descriptor := os.environ.pop("FARHAND_READY_FD", ""):
+        with os.fdopen(int(descriptor), "w") as pipe:
+            facts = {"ready": True, "registry": mesh.registry, "scheduler": mesh.scheduler, "pids": mesh.pids}
+            pipe.write(json.dumps(facts) + "\n")
