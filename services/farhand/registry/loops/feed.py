@@ -21,7 +21,7 @@ from contextlib import AbstractAsyncContextManager
 from farhand.kernel.errors import FarhandError, ShuttingDown, Unavailable
 from farhand.registry.core.change import Change
 from farhand.registry.store import changes
-from farhand.registry.store.transactions import Transactions, meaning
+from farhand.registry.store.transactions import Transactions, trouble
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +70,8 @@ class Feed:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within):
                 while True:
-                    if (trouble := self._trouble) is not None:
-                        raise type(trouble)(trouble.message, retry_delay=trouble.retry_delay)
+                    if (known := self._trouble) is not None:
+                        raise type(known)(known.message, retry_delay=known.retry_delay)
                     if self.latest > revision:
                         return True
                     await self._moved.wait()
@@ -102,10 +102,10 @@ class Feed:
                         pause = _FIRST_PAUSE
                         await self._sleep(self._poll * random.uniform(0.75, 1.25))
             except Exception as error:
-                trouble = meaning(error)
-                if trouble is None:
+                found = trouble(error)
+                if found is None:
                     raise
-                self._lost(trouble, error)
+                self._lost(found, error)
                 await self._sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(pause * 2, _LONGEST_PAUSE)
 
@@ -142,14 +142,14 @@ class Feed:
             self._trouble = None
             log.info("the database is back")
 
-    def _lost(self, trouble: FarhandError, cause: Exception) -> None:
+    def _lost(self, why: FarhandError, cause: Exception) -> None:
         if self._closed():
             return
         now = asyncio.get_running_loop().time()
         if self._trouble is None or now - self._said >= _SAY_EVERY:
             self._said = now
             log.warning("the change log can't be read", extra={"cause": repr(cause)})
-        self._trouble = trouble
+        self._trouble = why
         self._move()
         self._wake.clear()  # the lost connection's last word, or we would try again at once
 

@@ -54,3 +54,12 @@ def meaning(error: BaseException) -> FarhandError | None:
     if isinstance(error, DBAPIError) and error.orig is not None:
         busy = isinstance(error.orig.__cause__, asyncpg.LockNotAvailableError)
     return Unavailable("The database is too busy now. Try again.", retry_delay=1.0) if busy else None
+
+
+def trouble(error: BaseException) -> FarhandError | None:
+    """The same for a loop that tries again for ever: whatever the database says is a reason to do so."""
+    if known := meaning(error):
+        return known
+    if isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError, DBAPIError)):
+        return Unavailable("The database does not serve now. Try again.", retry_delay=1.0)
+    return None
