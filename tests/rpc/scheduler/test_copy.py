@@ -278,10 +278,7 @@ async def test_a_database_connection_that_breaks_costs_no_step(make: Make, regis
     async with make().running() as replica:
         await replica.knows(lambda declared: declared.revision >= 1)
         for number in range(3):
-            await rows.connection.execute(
-                """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                   WHERE datname = current_database() AND pid <> pg_backend_pid()"""
-            )
+            await rows.cut_connections()
             await registry.declare(Group(f"u-{number}", f"g{number}"))
             await replica.knows(lambda declared: declared == registry.declared)
         assert replica.copy.declared == registry.declared == await read(rows.connection)

@@ -70,9 +70,6 @@ class Leader:
             self._leads.set()
             await self._work_until_lost(work, connection, lost)
         finally:
-            if self._leads.is_set():
-                self._leads.clear()
-                log.info("this replica leads no more")
             connection.terminate()
 
     async def _work_until_lost(
@@ -83,9 +80,11 @@ class Leader:
         try:
             await asyncio.wait({working, checking}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._leads.clear()
             for task in (working, checking):
                 task.cancel()
             await asyncio.wait({working, checking})
+            log.info("this replica leads no more")
         for task in (checking, working):
             if not task.cancelled():
                 task.result()
