@@ -10,8 +10,9 @@ import json
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, BinaryIO, Self
 
 from farhand.cli.failure import CommandFailed
 from farhand.cli.standalone_output import Output
@@ -118,35 +119,30 @@ class Child:
 
     async def _spawn(self, tasks: asyncio.TaskGroup) -> "asyncio.Task[bytes]":
         """Start the process; the task brings its ready line, or b"" when it ended without."""
-        reader, writer = os.pipe()
-        try:
+        with _Pipe() as ready, _Pipe() as output:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command(),
-                env={**self._environment(), "FARHAND_READY_FD": str(writer), "FARHAND_PARENT_DEATH": "1"},
-                pass_fds=[writer],
+                env={**self._environment(), "FARHAND_READY_FD": str(ready.writer), "FARHAND_PARENT_DEATH": "1"},
+                pass_fds=[ready.writer],
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
+                # Not asyncio's own pipe: with that, wait() waits for whoever inherited it as well.
+                stdout=output.writer,
+                stderr=output.writer,
                 start_new_session=True,
             )
-        except BaseException:
-            os.close(reader)
-            raise
-        finally:
-            os.close(writer)
-        self._remember(self.name, self._process.pid)
-        assert self._process.stdout is not None
-        self._passing_on = tasks.create_task(self._pass_on(self._process.stdout))
-        return tasks.create_task(_first_line(reader))
+            self._remember(self.name, self._process.pid)
+            self._passing_on = tasks.create_task(self._pass_on(output.take()))
+            return tasks.create_task(_first_line(ready.take()))
 
-    async def _pass_on(self, pipe: asyncio.StreamReader) -> None:
-        rest = b""
-        while data := await pipe.read(65536):
-            *lines, rest = (rest + data).split(b"\n")
-            for line in lines:
-                self._line(line)
-        if rest:
-            self._line(rest)
+    async def _pass_on(self, pipe: BinaryIO) -> None:
+        async with _reading(pipe) as stream:
+            rest = b""
+            while data := await stream.read(65536):
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
+                    self._line(line)
+            if rest:
+                self._line(rest)
 
     def _line(self, line: bytes) -> None:
         text = line.decode("utf-8", "replace")
@@ -162,16 +158,41 @@ class Child:
             self._process.send_signal(number)
 
 
-async def _first_line(descriptor: int) -> bytes:
-    """The first line that comes through a pipe, b"" where none did. Closes the pipe."""
+class _Pipe:
+    """A pipe whose ends are closed with the block, but for a reading end that was taken."""
+
+    def __enter__(self) -> Self:
+        self._reader, self.writer = os.pipe()
+        self._taken = False
+        return self
+
+    def take(self) -> BinaryIO:
+        """The reading end; now the caller's to close."""
+        self._taken = True
+        return os.fdopen(self._reader, "rb", buffering=0)
+
+    def __exit__(self, *error: object) -> None:
+        os.close(self.writer)
+        if not self._taken:
+            os.close(self._reader)
+
+
+@asynccontextmanager
+async def _reading(pipe: BinaryIO) -> AsyncIterator[asyncio.StreamReader]:
     stream = asyncio.StreamReader()
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(descriptor, "rb", buffering=0)
+        lambda: asyncio.StreamReaderProtocol(stream), pipe
     )
     try:
-        return await stream.readline()
+        yield stream
     finally:
         transport.close()
+
+
+async def _first_line(pipe: BinaryIO) -> bytes:
+    """The first line that comes through a pipe, b"" where none did."""
+    async with _reading(pipe) as stream:
+        return await stream.readline()
 
 
 def _how(code: int) -> str:
