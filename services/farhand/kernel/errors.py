@@ -190,14 +190,6 @@ class WorkerIdTaken(FarhandError):
     reason = "WORKER_ID_TAKEN"
 
 
-class TooMuchAtOnce(FarhandError):
-    """A limit on what may wait or be open at once; the message states it."""
-
-    status = "RESOURCE_EXHAUSTED"
-    reason = "TOO_MUCH_AT_ONCE"
-    retryable = True
-
-
 class Unavailable(FarhandError):
     """A part that is needed (database, registry) can't be reached now."""
 
