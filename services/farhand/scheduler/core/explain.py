@@ -94,7 +94,7 @@ def explain(job: JobRecord, figures: GroupFigures, workers: Sequence[ActiveWorke
         return Explanation(
             WaitReason.GROUP_PAUSED,
             f"Its {group} is paused: nothing of it is assigned. Resume it with: "
-            f"farhand worker-group update {label} --resume",
+            f"farhand worker-group update {label} --no-paused",
         )
     if not workers:
         return Explanation(WaitReason.NO_WORKER, f"Its {group} has no active worker. {start_one}")
