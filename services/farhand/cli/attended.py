@@ -126,7 +126,7 @@ class AttendedRun:
             return await self._broken_pipe(follower)
         if documents:
             self._session.printer.one(document(job), [])
-        return self._ended(job)
+        return self._ended(job, output.last_notice)
 
     async def _kill_when_interrupted(self, follower: Follower) -> None:
         await self._interrupted.wait()
@@ -135,8 +135,8 @@ class AttendedRun:
         self._notices.warn(f"killing job {self._job.id}; {again} leaves it to itself")
         await follower.kill(self._grace)
 
-    def _ended(self, job: "Job") -> int:
-        """Say how it ended unless it went well; the exit code."""
+    def _ended(self, job: "Job", said: str) -> int:
+        """Say how it ended unless it went well, and why unless the log's last word said so; the exit code."""
         from farhand.api.scheduler.v1 import job_pb2
 
         if job.state == job_pb2.JOB_STATE_KILLED and self._signal is not None:
@@ -144,7 +144,7 @@ class AttendedRun:
         if job.state != job_pb2.JOB_STATE_SUCCESS:
             state = enum_name(job_pb2.JobState, job.state, "JOB_STATE_")
             why = job.outcome.message or job.outcome.reason
-            self._notices.say(f"job {job.id} ended {state}" + (f": {why}" if why else ""))
+            self._notices.say(f"job {job.id} ended {state}" + (f": {why}" if why and why != said else ""))
         return exit_code(job)
 
     def _leave(self) -> int:

@@ -26,11 +26,13 @@ class LogOutput:
 
     stdout_to_stderr: everything goes to stderr, for a command whose stdout is a document.
     timestamps: each line begins with the worker's time, in UTC.
+    `last_notice` is the last line that was Farhand's own.
     """
 
     def __init__(self, *, stdout_to_stderr: bool = False, timestamps: bool = False) -> None:
         self._stdout_to_stderr = stdout_to_stderr
         self._timestamps = timestamps
+        self.last_notice = ""
         self._tty = {stream: stream.isatty() for stream in (sys.stdout, sys.stderr)}
 
     def write(self, records: Iterable["LogRecord"]) -> None:
@@ -43,6 +45,7 @@ class LogOutput:
             stream = sys.stdout if own else sys.stderr
             text = record.text
             if record.stream == log_record_pb2.LOG_STREAM_SYSTEM:
+                self.last_notice = text
                 text = f"farhand: {text}"
             if self._timestamps:
                 text = f"{record.time.ToJsonString()} {text}"

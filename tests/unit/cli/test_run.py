@@ -90,6 +90,14 @@ def test_it_exits_with_the_commands_code(
     assert ("ended FAILED" in result.err) == (code != 0)
 
 
+def test_a_reason_that_the_log_ends_with_is_not_said_twice(farhand: Farhand, scheduler: ScriptedServers) -> None:
+    job = an_ended_job(None)
+    scheduler.on["TailLogs"] = [lines(job.outcome.message, stream=LOG_STREAM_SYSTEM), the_end(job)]
+    result = farhand("run", "true")
+    assert result.err.count(job.outcome.message) == 1
+    assert f"farhand: job {JOB_ID} ended FAILED\n" in result.err
+
+
 def test_detached_it_prints_the_id_and_follows_nothing(farhand: Farhand, scheduler: ScriptedServers) -> None:
     assert farhand("run", "--detach", "true").out == f"{JOB_ID}\n"
     assert "TailLogs" not in scheduler.requests
