@@ -4,6 +4,7 @@ OUT defaults to services/. The proto package is the Python package, so nothing i
 rewritten. tests/architecture regenerates into a fresh folder and compares.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -19,6 +20,8 @@ def generate(out: Path) -> None:
     files = sorted(str(path.relative_to(HERE)) for path in HERE.glob("farhand/**/*.proto"))
     includes = [HERE, Path(grpc_tools.__file__).parent / "_proto", Path(next(iter(google.rpc.__path__))).parents[1]]
     out.mkdir(parents=True, exist_ok=True)
+    # protoc looks for its plugins on PATH; they stand beside this Python, whether or not its environment is activated.
+    os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
     arguments = ["protoc", *(f"-I{include}" for include in includes)]
     arguments += [f"--{plugin}_out={out}" for plugin in ("python", "grpc_python", "mypy", "mypy_grpc")]
     if protoc.main([*arguments, *files]) != 0:

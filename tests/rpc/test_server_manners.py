@@ -20,7 +20,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from farhand.api.scheduler.v1.job_pb2 import JobSpec
 from farhand.api.scheduler.v1.job_service_pb2 import BatchSubmitJobsRequest
-from farhand.kernel.errors import FarhandError, InvalidArgument, NotFound, TooMuchAtOnce, Unavailable, Violation
+from farhand.kernel.errors import FarhandError, InvalidArgument, NotFound, ShuttingDown, Unavailable, Violation
 from farhand.runtime import dev_certs, grpc_server, security
 from farhand.runtime.grpc_channel import RemoteError, make_blocking_channel, make_channel, remote_error
 from farhand.runtime.grpc_server import RawBatch, add_standard_services, bind, lenient, make_server
@@ -497,7 +497,7 @@ async def test_the_blocking_channel_authenticates_too(tls: bool, tmp_path: Path)
 
 async def test_the_blocking_channel_reads_the_details_of_errors() -> None:
     async def fail(text: str) -> str:
-        raise TooMuchAtOnce("At most 1,000 jobs a batch.", retry_delay=0.5)
+        raise ShuttingDown("Another will answer.", retry_delay=0.5)
 
     def call(address: str) -> RemoteError:
         with make_blocking_channel(address, DialSettings()) as channel, pytest.raises(grpc.RpcError) as caught:
@@ -506,7 +506,7 @@ async def test_the_blocking_channel_reads_the_details_of_errors() -> None:
 
     async with serving(fail) as address:
         error = await asyncio.to_thread(call, address)
-    assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MUCH_AT_ONCE")
+    assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
     assert (error.message, error.retry_delay) == ("At most 1,000 jobs a batch.", 0.5)
 
 
