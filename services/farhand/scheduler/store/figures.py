@@ -18,11 +18,14 @@ from farhand.scheduler.core.lease import AVAILABLE_WITHIN
 from farhand.scheduler.core.session import SessionState
 from farhand.scheduler.store.tables import job, lane, live, queue, session, tally, worker_group
 
+_ACTIVE = [SessionState.CONNECTED.value, SessionState.DISCONNECTED.value]
+
 
 def _active() -> ColumnElement[bool]:
     """The session's worker is available, the pause of its group apart (semantics.md, 3)."""
     return and_(
-        session.c.state.in_([SessionState.CONNECTED.value, SessionState.DISCONNECTED.value]),
+        # As constants, so that the index of the sessions that live serves it.
+        session.c.state.in_(bindparam("active", _ACTIVE, expanding=True, literal_execute=True)),
         session.c.draining.is_(False),
         session.c.heartbeat_at > func.now() - timedelta(seconds=AVAILABLE_WITHIN),
     )

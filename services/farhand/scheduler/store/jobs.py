@@ -12,17 +12,20 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    CompoundSelect,
     FromClause,
     Select,
     Table,
     and_,
     bindparam,
     case,
+    false,
     func,
     literal,
     null,
     select,
     true,
+    tuple_,
     union_all,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -37,7 +40,7 @@ _FALLBACKS = {"W": Fallback.WAIT, "F": Fallback.FAIL, "C": Fallback.CANCEL}
 
 # A page that looks for ended jobs in some states looks at this many jobs, then hands over what it found and
 # where to go on: the cost of a page stays bounded however rare the state is.
-_LOOKED_AT = 10_000
+_LOOKED_AT = 5_000
 
 _ABOVE_ALL = 2**63 - 1
 
@@ -131,14 +134,16 @@ _WINDOW = bindparam("window", type_=BigInteger)
 
 
 def _newest(source: Table, lanes: FromClause) -> Select[Any]:
-    of_lane = (
-        select(source.c.key)
-        .where(source.c.lane_id == lanes.c.id, source.c.key < _BEFORE)
-        .order_by(source.c.key.desc())
+    # In the order of the index by lane, and told by its own two columns: with `lane_id = …` the planner may
+    # walk the primary key instead, through the jobs of all other lanes.
+    below = (
+        select(source.c.lane_id, source.c.key)
+        .where(tuple_(source.c.lane_id, source.c.key) < tuple_(lanes.c.id, _BEFORE))
+        .order_by(source.c.lane_id.desc(), source.c.key.desc())
         .limit(_WINDOW)
-        .lateral("of_lane")
+        .lateral("below")
     )
-    return select(of_lane.c.key).select_from(lanes.join(of_lane, true()))
+    return select(below.c.key).select_from(lanes.join(below, below.c.lane_id == lanes.c.id))
 
 
 def _newest_held(lanes: FromClause) -> Select[Any]:
@@ -168,22 +173,36 @@ async def list_jobs(
     else:
         sources = [_newest(queue, lanes)] if JobState.CREATED in states else []
         sources += [_newest_held(lanes)] if states & HELD else []
-    candidates = union_all(*sources).subquery("candidates")
     window = size + 1 if states <= {JobState.CREATED} else max(_LOOKED_AT, size + 1)
-    keys = (
-        await connection.scalars(
-            select(candidates.c.key).order_by(candidates.c.key.desc()).limit(_WINDOW),
-            {"before": before or _ABOVE_ALL, "window": window},
-        )
-    ).all()
-    matching = _BY_KEYS[False].order_by(job.c.key.desc()).limit(size + 1)
+    found = await connection.execute(
+        _page_keys(union_all(*sources).subquery("candidates"), states),
+        {"before": before or _ABOVE_ALL, "window": window, "size": size + 1},
+    )
+    keys: list[int] = []
+    last_looked_at: int | None = None
+    for row in found:
+        if row.matches:
+            keys.append(row.key)
+        else:
+            last_looked_at = row.key
+    keys.sort(reverse=True)
+    records = await read_jobs(connection, keys[:size], full=False)
+    # A job may have moved on since its key was read.
+    page = [records[key] for key in keys[:size] if key in records and (not states or records[key].state in states)]
+    return Page(page, keys[size - 1] if len(keys) > size else last_looked_at)
+
+
+def _page_keys(candidates: FromClause, states: frozenset[JobState]) -> CompoundSelect[Any]:
+    """The newest keys in one of the states; and, where not all candidates were looked at, the last that was."""
+    looked_at = select(candidates.c.key).order_by(candidates.c.key.desc()).limit(_WINDOW).cte("looked_at")
+    matching = select(looked_at.c.key, true().label("matches"))
     if states:
-        matching = matching.where(_state().in_(sorted(states)))
-    rows = (await connection.execute(matching, {"keys": keys})).mappings().all()
-    records = [_record(row) for row in rows[:size]]
-    if len(rows) > size:
-        return Page(records, records[-1].key)
-    return Page(records, keys[-1] if len(keys) == window else None)
+        matching = matching.select_from(
+            looked_at.outerjoin(live, live.c.key == looked_at.c.key).outerjoin(done, done.c.key == looked_at.c.key)
+        ).where(_state().in_(sorted(states)))
+    matching = matching.order_by(looked_at.c.key.desc()).limit(bindparam("size", type_=BigInteger))
+    last = select(func.min(looked_at.c.key), false()).having(func.count() == _WINDOW)
+    return union_all(select(matching.subquery("matching")), last)
 
 
 async def read_lost(connection: AsyncConnection, key: int) -> list[Lost]:

@@ -3,10 +3,24 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from sqlalchemy import event
+from sqlalchemy.engine import AdaptedConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from farhand.kernel.errors import FarhandError
 from farhand.runtime.database import database_error
+
+# Every read here finds its rows by key, group or lane. The plan for that is always the same nested loop over
+# indexes: planning it anew takes ten times as long as running it, and a plan that is kept must not be one that
+# was made while the tables were small.
+_SETTINGS = """
+SET plan_cache_mode = force_generic_plan;
+SET enable_seqscan = off;
+SET enable_bitmapscan = off;
+SET enable_hashjoin = off;
+SET enable_mergejoin = off;
+"""
 
 
 class Reading:
@@ -17,6 +31,7 @@ class Reading:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        event.listen(engine.sync_engine, "connect", _fix_plans)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection]:
@@ -31,3 +46,7 @@ class Reading:
             if lost is None:
                 raise
             raise lost from error
+
+
+def _fix_plans(connection: AdaptedConnection, _: ConnectionPoolEntry) -> None:
+    connection.run_async(lambda raw: raw.execute(_SETTINGS))
