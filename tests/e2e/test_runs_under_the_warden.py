@@ -150,8 +150,19 @@ async def test_a_killed_job_takes_its_daemons_along_and_touches_no_other_job(con
     assert await other.wait() == KILLED
 
 
+ON_SIGTERM = """
+import os, signal, sys
+name, last_words, exit_code = sys.argv[1:]
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+print(name, os.getpid(), flush=True)
+signal.sigwait([signal.SIGTERM])
+print(last_words, flush=True)
+sys.exit(int(exit_code))
+"""
+
+
 async def test_sigterm_handled_within_the_grace_keeps_its_exit_code(control: WardenProcessControl) -> None:
-    run = await control.start(a_script("trap 'echo bye; exit 7' TERM; sleep 1000 & echo main $$; wait"))
+    run = await control.start(a_python_script(ON_SIGTERM, "main", "bye", "7"))
     await announced(run.stdout, "main")
     await run.kill(grace=10 * PATIENCE)
     assert await run.wait() == ended(7)
@@ -159,8 +170,8 @@ async def test_sigterm_handled_within_the_grace_keeps_its_exit_code(control: War
 
 
 async def test_a_child_keeps_its_grace_though_the_main_process_is_gone(control: WardenProcessControl) -> None:
-    child = "trap 'echo cleaned up; exit' TERM; sleep 1000 & echo child $$; wait"
-    run = await control.start(a_spec("/bin/sh", "-c", 'echo main $$; setsid /bin/sh -c "$0"; true', child))
+    child = a_python_script(ON_SIGTERM, "child", "cleaned up", "0").argv
+    run = await control.start(a_spec("/bin/sh", "-c", 'echo main $$; setsid "$@"; true', "sh", *child))
     await announced(run.stdout, "main", "child")
     await run.kill(grace=10 * PATIENCE)
     assert await run.wait() == ended(-signal.SIGTERM)
@@ -202,7 +213,7 @@ sys.exit(count)
 
 
 async def test_a_stopped_job_still_gets_its_sigterm(control: WardenProcessControl) -> None:
-    run = await control.start(a_script("trap 'exit 8' TERM; sleep 1000 & echo main $$; wait"))
+    run = await control.start(a_python_script(ON_SIGTERM, "main", "bye", "8"))
     (main,) = await announced(run.stdout, "main")
     main.send(signal.SIGSTOP)
     await run.kill(grace=10 * PATIENCE)
