@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from farhand.cli.failure import CommandFailed, remote_failure
+from farhand.cli.failure import CommandFailed
 from farhand.cli.session import Session
 
 _CHECK = "/grpc.health.v1.Health/Check"
@@ -25,7 +25,7 @@ def health(
     """Exit 0 if the server at this address serves, 1 if it does not. Needs no token."""
     import grpc
 
-    from farhand.runtime.grpc_channel import make_blocking_channel
+    from farhand.runtime.grpc_channel import make_blocking_channel, remote_error
     from farhand.runtime.service import StartupError
     from farhand.runtime.settings import DialSettings
 
@@ -37,7 +37,7 @@ def health(
     except StartupError as error:
         raise CommandFailed(str(error)) from None
     except grpc.RpcError as error:
-        raise remote_failure(error, "server", address) from None
+        raise CommandFailed(f"The server at {address} does not answer: {remote_error(error).message}") from None
     if answer != _SERVING:
         raise CommandFailed(f"The server at {address} answers, but does not serve now.", "It starts or stops.")
     session.printer.one({"address": address, "status": "SERVING"}, [("address", address), ("status", "SERVING")])
