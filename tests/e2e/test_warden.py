@@ -1,6 +1,7 @@
 """Whoever dies, stops or sticks: nothing of a job outlives the lease, nor the worker (design.md, rule 7; P1)."""
 
 import asyncio
+import fcntl
 import os
 import signal
 from pathlib import Path
@@ -140,18 +141,47 @@ async def test_kill_9_of_a_keeper_ends_its_run_and_no_other(control: WardenProce
     assert await other.wait() == ProcessEnd(exit_code=-signal.SIGKILL, fenced=False)
 
 
-async def test_kill_9_of_the_warden_and_its_keepers_leaves_nothing_that_carries_the_mark(
+async def test_kill_9_of_the_warden_and_its_keepers_leaves_no_program_and_nothing_that_carries_the_mark(
     control: WardenProcessControl,
 ) -> None:
-    run = await control.start(a_script(FAMILY.replace("env -i ", "")))
-    main, child, daemon = await announced(run.stdout, "main", "child", "daemon")
+    marked_daemon = DAEMON.replace("env -i ", "")
+    run = await control.start(a_script(f"{marked_daemon}echo main $$; exec env -i sleep 1000"))
+    main, daemon = await announced(run.stdout, "main", "daemon")
     keeper = keeper_of(main)
     keeper.send(signal.SIGSTOP)  # so that it has no part in what follows
     os.kill(control.pid, signal.SIGKILL)
     keeper.send(signal.SIGKILL)
     assert await run.wait() == LOST
-    for process in (main, child, daemon):
+    for process in (main, daemon):
         await process.gone()
+
+
+async def test_the_data_folders_lock_is_free_only_when_the_last_keeper_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.touch()
+
+    def lock_is_free() -> bool:
+        with path.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
+
+    with path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        control = await WardenProcessControl.launch(file.fileno())
+    await control.set_deadline(boottime() + 10 * PATIENCE)
+    run, family = await a_family(control)
+    keeper = keeper_of(family[0])
+    keeper.send(signal.SIGSTOP)
+    os.kill(control.pid, signal.SIGKILL)
+    assert await run.wait() == LOST
+    assert not lock_is_free()
+    keeper.send(signal.SIGCONT)
+    await until(lock_is_free)
+    assert not any(process.alive for process in family)
+    await control.close()
 
 
 async def test_signals_meant_for_the_worker_do_not_end_the_warden(control: WardenProcessControl) -> None:

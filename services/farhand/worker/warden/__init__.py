@@ -3,7 +3,7 @@
 It exists to keep one promise when the worker can't: nothing that a job started
 is alive after the lease's deadline, nor after the worker. So it does little
 else, needs nothing but Python's standard library, and runs by its file's path
-in an interpreter of its own (about 11 MB); it never imports the rest of
+in an interpreter of its own (about 12 MB); it never imports the rest of
 farhand, and what it does not import (dataclasses, typing, subprocess) it leaves
 out because of the memory they cost.
 
@@ -22,8 +22,11 @@ Who dies, and what follows:
   worker stopped or stuck   the deadline comes, and nobody moves it: all killed
   warden (also kill -9)     its sockets close: each keeper kills its run; the worker sees `dead`
   keeper (kill -9)          the program dies with it (PDEATHSIG), what is below falls to the warden, which kills it
-  all of them at one stroke the programs die (PDEATHSIG); their detached grandchildren survive: nobody is left
-                            to kill them who needs no privilege
+  all of them at one stroke the programs die (PDEATHSIG); of their detached grandchildren the worker kills those that
+                            still carry FARHAND_RUN_ID in their environment; without a worker they survive
+
+A warden and its keepers hold what the worker gave them as stdin: a locked file, which is free again when all of
+this is over (farhand.worker.data_folder). No program inherits it.
 
 Not held either: a process of another user that a job started through a setuid
 program can't be signalled by us; its run stays until it ends by itself.
