@@ -73,6 +73,13 @@ class Command(TyperCommand):
 class Group(TyperGroup):
     """A group of commands whose help ends with examples."""
 
+    def get_help_option(self, ctx: Any) -> Any:
+        """--help with a default: typer would import pydantic to coerce none, half of the time that help takes."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.default = False
+        return option
+
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """The examples, as they are."""
         _write_examples(self.epilog, formatter)

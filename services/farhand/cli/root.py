@@ -85,6 +85,8 @@ def load(name: str) -> Any:
 app = typer.Typer(
     cls=Root,
     name="farhand",
+    # typer's completion options would import pydantic at each call, as much as all the rest of --help.
+    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

@@ -34,7 +34,7 @@ import sys
 from farhand.cli.__main__ import main
 for words in {[["--help"], *([*words, "--help"] for words in LEAVES), ["server", "--help"], ["job"]]}:
     main(words)
-slow = {{"grpc", "google.protobuf", "asyncio", "rich", "yaml", "opentelemetry", "sqlalchemy"}}
+slow = {{"grpc", "google.protobuf", "asyncio", "rich", "yaml", "opentelemetry", "pydantic", "sqlalchemy"}}
 print("SLOW", sorted(slow & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
