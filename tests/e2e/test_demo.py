@@ -79,3 +79,11 @@ async def test_an_interrupted_demo_leaves_nothing_behind(environment: dict[str, 
     demo.send(signal.SIGINT)
     assert await demo.ended() == 130
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+async def test_a_demo_whose_reader_left_stops_quietly(environment: dict[str, str], tmp_path: Path) -> None:
+    command = f"{shlex.quote(str(FARHAND))} demo 2> {shlex.quote(str(tmp_path / 'errors'))} | head -1"
+    output = await run(f"sh -c {shlex.quote(command)}", environment)
+    assert output.startswith("Starting PostgreSQL") and len(output.splitlines()) == 1
+    assert (tmp_path / "errors").read_text() == ""
+    assert list((tmp_path / "tmp").iterdir()) == []

@@ -53,7 +53,7 @@ async def _show(path: Path, keep: bool) -> int:
     plan = MeshPlan(_WORKERS, registry_port, scheduler_port, drain_timeout=5.0)
     output = FileOutput(path / "logs", silent=True)
     with DataFolder.hold(path) as folder:
-        mesh = StandaloneMesh(plan, folder, output, os.environ)
+        mesh = StandaloneMesh(plan, folder, output, os.environ | {"FARHAND_LOG_FORMAT": "text"})
 
         async def story() -> None:
             nonlocal told

@@ -14,7 +14,7 @@ from farhand.cli.standalone_hints import welcome, write_ready_line
 from farhand.cli.standalone_mesh import MeshPlan, StandaloneMesh, WorkerPlan
 from farhand.cli.standalone_output import FileOutput, Output, TerminalOutput
 from farhand.cli.standalone_run import run_mesh
-from farhand.runtime.settings import duration, parse, setting
+from farhand.runtime.settings import LogSettings, duration, parse, setting
 
 
 def _port(text: str) -> int:
@@ -24,7 +24,7 @@ def _port(text: str) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(LogSettings):
     """What can be set."""
 
     worker: tuple[WorkerPlan, ...] = setting(
@@ -72,7 +72,8 @@ def main(argv: Sequence[str]) -> int:
     with DataFolder.hold(path) as folder:
         output: Output = FileOutput(path / "logs") if settings.quiet else TerminalOutput()
         try:
-            mesh = StandaloneMesh(plan, folder, output, os.environ)
+            logs = {"FARHAND_LOG_FORMAT": settings.log_format or "text", "FARHAND_LOG_LEVEL": settings.log_level}
+            mesh = StandaloneMesh(plan, folder, output, os.environ | logs)
             return asyncio.run(_serve(mesh, plan, path, output))
         finally:
             output.close()

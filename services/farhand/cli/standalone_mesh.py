@@ -64,7 +64,6 @@ class StandaloneMesh:
         self._environment = {
             name: value for name, value in environ.items() if not name.startswith("FARHAND_") or name in _PASSED_ON
         }
-        self._environment.setdefault("FARHAND_LOG_FORMAT", "text")
         self._database = self._child("database", self._database_command)
         self._registry = self._child("registry", self._registry_command)
         self._scheduler = self._child("scheduler", self._scheduler_command)

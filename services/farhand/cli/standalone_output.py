@@ -1,5 +1,6 @@
 """Where the services of a standalone write: all to stderr, each line behind its service's name, or to files."""
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Protocol, TextIO
@@ -24,15 +25,19 @@ class Output(Protocol):
 
 
 class TerminalOutput:
-    """All to stderr; to a terminal without what could garble it."""
+    """All to stderr; to a terminal without what could garble it.
+
+    When nobody reads it any more, the services go on unheard.
+    """
 
     def __init__(self) -> None:
         self._tty = sys.stderr.isatty()
 
     def line(self, name: str, text: str) -> None:
         shown = log_line(text) if self._tty else text
-        sys.stderr.write(f"{name:<{_WIDTH}} | {shown}\n")
-        sys.stderr.flush()
+        with contextlib.suppress(BrokenPipeError):
+            sys.stderr.write(f"{name:<{_WIDTH}} | {shown}\n")
+            sys.stderr.flush()
 
     def notice(self, text: str) -> None:
         self.line(OURS, text)

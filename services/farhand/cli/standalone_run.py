@@ -4,7 +4,6 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
 
-from farhand.cli.failure import CommandFailed
 from farhand.cli.standalone_mesh import StandaloneMesh
 from farhand.cli.standalone_output import Output
 
@@ -15,8 +14,8 @@ async def run_mesh(mesh: StandaloneMesh, output: Output, story: Callable[[], Awa
     """Start the mesh, await the story, stop the mesh; returns how many signals came.
 
     The first SIGINT, SIGTERM or SIGHUP cancels the start or the story, and the mesh
-    stops in order; a further one kills it. CommandFailed of either comes out after
-    the stop.
+    stops in order; a further one kills it. An error of either comes out after the
+    stop.
     """
     ending = asyncio.Event()
     signals = 0
@@ -34,12 +33,12 @@ async def run_mesh(mesh: StandaloneMesh, output: Output, story: Callable[[], Awa
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
         loop.add_signal_handler(number, on_signal)
-    failure: CommandFailed | None = None
+    failure: Exception | None = None
     async with asyncio.TaskGroup() as tasks:
         try:
             await _until(ending, _start_and_tell(mesh, tasks, story))
-        except CommandFailed as error:
-            failure = error
+        except Exception as error:
+            failure = error  # raised in here it would come out as a group
         finally:
             await mesh.stop()
     if failure is not None:
