@@ -51,6 +51,7 @@ class Follower:
         self._backoff = backoff
         self._patience = patience
         self._explain_every = explain_every
+        self._batches = 0  # of log lines written
 
     async def tail(self) -> "Job":
         """Write the log until it is complete; the job as it ended, without spec. RpcError if it can't go on."""
@@ -73,6 +74,7 @@ class Follower:
                         self._notices.warn(f"job {self._job_id} lost its worker and starts anew")
                     fence = max(fence, answer.fence)
                     if answer.records:
+                        self._batches += 1
                         self._notices.clear()
                         self._write(answer.records)
                     request.position = answer.position or request.position
@@ -131,12 +133,15 @@ class Follower:
         await patiently(call, self._backoff(), failed)
 
     async def _explain(self) -> "JobState.ValueType":
-        """Show why it waits; its state."""
+        """Show why it waits, unless it has spoken meanwhile: then the answer is old; its state."""
         from farhand.api.scheduler.v1 import job_pb2
         from farhand.api.scheduler.v1.job_service_pb2 import ExplainJobRequest
 
+        batches = self._batches
         answer = await self._jobs.ExplainJob(ExplainJobRequest(id=self._job_id), timeout=DEADLINE)
         job = answer.job
+        if self._batches != batches:
+            return job.state
         if job.state == job_pb2.JOB_STATE_CREATED:
             self._notices.waiting(f"{job.state} {answer.reason}", f"job {self._job_id} waits: {answer.message}")
         elif job.state == job_pb2.JOB_STATE_ASSIGNED:
