@@ -75,7 +75,11 @@ async def test_states_are_named_as_the_roll_names_them(
     assert told(registry)["w1"].worker.state == expected
 
 
-async def test_only_what_changed_is_told_again(report: Report, rows: Rows, registry: FakeRegistry) -> None:
+@pytest.mark.parametrize("fresh", [0, module.FRESH])
+async def test_only_what_changed_is_told_again(
+    report: Report, rows: Rows, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch, fresh: int
+) -> None:
+    monkeypatch.setattr(module, "FRESH", fresh)
     uid = await rows.group("gpu")
     first, _ = await rows.session(uid, worker="w1"), await rows.session(uid, worker="w2")
     await report.once()

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
+from asyncpg.connection import LoggedQuery
 
 from farhand.runtime.database import connect
 from farhand.scheduler.loops import leader as module
@@ -116,6 +117,26 @@ async def test_a_lock_that_is_no_longer_held_ends_the_work(rows: Rows, monkeypat
     await own[0].execute("SELECT pg_advisory_unlock_all()")  # long before the next check
     await once
     assert work.ended.is_set()
+
+
+async def test_a_check_that_finds_the_lock_leaves_the_work_alone(rows: Rows) -> None:
+    checks = asyncio.Semaphore(0)
+
+    def seen(query: LoggedQuery) -> None:
+        if "pg_locks" in query.query:
+            checks.release()
+
+    async def watched() -> asyncpg.Connection:
+        connection = await connect(rows.url)
+        connection.add_query_logger(seen)
+        return connection
+
+    work = Work()
+    running = asyncio.create_task(Leader(watched).run_while_leading(work))
+    for _ in range(4):
+        await checks.acquire()
+    assert work.begun.is_set() and work.times == 1
+    running.cancel()
 
 
 async def test_the_leader_s_lock_is_its_own(rows: Rows) -> None:
