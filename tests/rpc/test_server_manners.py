@@ -237,7 +237,7 @@ async def test_other_errors_mean_what_the_service_says_they_mean() -> None:
     assert (error.code, error.message, error.retry_delay) == (grpc.StatusCode.UNAVAILABLE, "no database", 2.0)
 
 
-async def test_a_handler_may_still_answer_by_abort() -> None:
+async def test_a_handler_may_still_answer_by_abort(caplog: pytest.LogCaptureFixture) -> None:
     class Aborting(Echo):
         async def unary_unary(self, request: StringValue, context: Any) -> StringValue:
             await context.abort(grpc.StatusCode.OUT_OF_RANGE, "too far")
@@ -250,6 +250,7 @@ async def test_a_handler_may_still_answer_by_abort() -> None:
     error = await refused(address, "unary_unary", HELLO)
     await server.stop(None)
     assert (error.code, error.message) == (grpc.StatusCode.OUT_OF_RANGE, "too far")
+    assert caplog.records == []
 
 
 async def test_an_error_too_large_for_trailers_is_cut_and_says_so() -> None:
@@ -452,6 +453,8 @@ def test_beyond_loopback_certificates_without_tokens_are_not_enough(tmp_path: Pa
     settings, _ = certified(tmp_path, "0.0.0.0:0")
     with pytest.raises(StartupError, match="--tokens"):
         make_server(ListenSettings(listen="0.0.0.0:0", tls_cert=settings.tls_cert, tls_key=settings.tls_key), None, {})
+    with pytest.raises(StartupError, match="--tokens missing"):
+        security.check_listen(ListenSettings(listen="[::]:0", tls_cert=settings.tls_cert, tls_key=settings.tls_key))
     with pytest.raises(StartupError, match="--tokens"):
         make_server(settings, None, {})  # the file is named, yet was not loaded
 
@@ -466,6 +469,16 @@ async def test_tls_and_token_go_end_to_end_beyond_loopback(kind: str, tmp_path: 
         assert (await ask(f"localhost:{port}", kind, HELLO, dial=dial))[-1] == "hello"
         without = await refused(f"localhost:{port}", kind, HELLO, dial=DialSettings(tls_ca=folder / "ca.crt"))
         assert without.code is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_client_speaks_plaintext_to_loopback_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, secured = [], []
+    monkeypatch.setattr(grpc.aio, "insecure_channel", lambda target, **_: plain.append(target))
+    monkeypatch.setattr(grpc.aio, "secure_channel", lambda target, *_, **__: secured.append(target))
+    for address in ("127.0.0.1:7402", "scheduler:7402", "192.0.2.1:7402", "[::1]:7402", "localhost:7402"):
+        make_channel(address, DialSettings(token="secret"))
+    assert plain == ["127.0.0.1:7402", "[::1]:7402", "localhost:7402"]
+    assert secured == ["scheduler:7402", "192.0.2.1:7402"]
 
 
 async def test_a_server_of_another_authority_is_not_trusted(tmp_path: Path) -> None:

@@ -144,8 +144,8 @@ class _Gate(grpc.aio.ServerInterceptor):
         if service in _OPEN_SERVICES:
             return Identity("", Role.CLIENT, frozenset())
         caller = LOCAL if self._tokens is None else self._identify(self._tokens, metadata)
-        roles = frozenset({Role.ADMIN}) if service in _OPERATOR_SERVICES else self._access.get(method, frozenset())
-        if (method not in self._access and service not in _OPERATOR_SERVICES) or not caller.may(roles):
+        roles = frozenset({Role.ADMIN}) if service in _OPERATOR_SERVICES else self._access.get(method)
+        if roles is None or not caller.may(roles):
             who = f"role {caller.role}" if not caller.local else "anyone"
             raise PermissionDenied(f"{method} is not open to {who}.")
         return caller

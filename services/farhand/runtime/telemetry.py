@@ -10,7 +10,6 @@ Spans whose times are known afterwards:
 
 import asyncio
 import contextlib
-import importlib.metadata
 import os
 import re
 import threading
@@ -66,6 +65,8 @@ def configure(service: str) -> Telemetry:
     if not os.environ.get(ENDPOINT):
         return Telemetry(None)
     ratio = _ratio(os.environ.get(RATIO) or "1.0")
+    import importlib.metadata
+
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider

@@ -39,7 +39,7 @@ async def test_a_database_that_refuses_is_waited_for_and_the_log_says_where_and_
     waiting = asyncio.create_task(wait_for_database(away, Lifecycle("test")))
     port = urlsplit(away).port
     async with asyncio.timeout(10):
-        while not caplog.records:  # noqa: ASYNC110  # a log line sets no event
+        while not caplog.records:  # a log line sets no event
             await asyncio.sleep(0)
     assert caplog.messages == [f"waiting for the database at 127.0.0.1:{port}: Connection refused"]
     assert not waiting.done()
@@ -156,7 +156,7 @@ async def test_a_cut_connection_means_unavailable_by_asyncpg_and_by_sqlalchemy(
     raw_sleeping = asyncio.create_task(raw.execute("SELECT pg_sleep(60)"))
     watcher = await asyncpg.connect(database_server)
     async with asyncio.timeout(10):
-        while await watcher.fetchval(SLEEPERS) < 2:  # noqa: ASYNC110  # nor does a statement that began
+        while await watcher.fetchval(SLEEPERS) < 2:  # nor does a statement that began
             await asyncio.sleep(0)
     await watcher.close()
     await terminate_all(database_server, fresh_database)

@@ -17,7 +17,7 @@ import pytest
 from farhand.runtime import postgres_binaries
 from farhand.runtime.embedded_postgres import EmbeddedPostgres
 from farhand.runtime.postgres_binaries import OtherUser
-from farhand.runtime.postgres_processes import number_in, servers_in
+from farhand.runtime.postgres_processes import number_in, send, servers_in
 from farhand.runtime.service import StartupError
 
 
@@ -129,7 +129,7 @@ def test_after_a_power_cut_of_all_processes_a_foreign_pid_in_the_pid_file_is_no_
     everything = servers_in(tmp_path / "data")
     assert len(everything) > 1
     for pid in everything:
-        os.kill(pid, signal.SIGKILL)
+        send(pid, signal.SIGKILL)  # the rest ends by itself when their leader is gone
     first.end(signal.SIGKILL)
     pid_file = tmp_path / "data" / "postmaster.pid"
     lines = pid_file.read_text().splitlines()
