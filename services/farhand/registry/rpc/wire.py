@@ -139,9 +139,11 @@ def _fallback(path: str, number: WireFallback.ValueType, violations: list[Violat
 
 
 def _lease(message: Duration, violations: list[Violation]) -> timedelta:
+    if message.nanos % 1000:
+        violations.append(Violation("worker_group.lease", "must be a whole number of milliseconds"))
+        return DEFAULT_LEASE
     try:
-        # Rounded up, so that what is finer than the core can tell still shows as "not whole".
-        return timedelta(seconds=message.seconds, microseconds=-(-message.nanos // 1000))
+        return timedelta(seconds=message.seconds, microseconds=message.nanos // 1000)
     except OverflowError:
         violations.append(Violation("worker_group.lease", f"{message.seconds} seconds are out of range"))
         return DEFAULT_LEASE
