@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from asyncpg import Connection
+from asyncpg.transaction import Transaction
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from farhand.api.worker.v1.worker_service_pb2 import AppendLogsRequest
@@ -151,27 +153,40 @@ async def test_two_replicas_at_once_store_each_line_once(rows: Rows, reading: As
     assert await stored_lines(reading, key) == [f"line {number}" for number in range(300)]
 
 
-async def test_whoever_is_second_at_one_place_looks_again(
-    rows: Rows, writer: LogWriter, reading: AsyncConnection, key: int
-) -> None:
+@asynccontextmanager
+async def first_at_the_place(rows: Rows, key: int) -> AsyncIterator[Transaction]:
+    """Another replica has stored two lines and not yet committed."""
     other: Connection = await connect(rows.url)
     transaction = other.transaction()
     await transaction.start()
     await insert_chunks(other, [NewChunk(key, 5, 0, 2, log_lines("a", "b"), 9)])
-    append = asyncio.create_task(writer.append(an_append(key, 0, "a", "b", "c")))
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-    while not await rows.connection.fetchval(waiting):
-        pass
-    await transaction.commit()
+    yield transaction
     await other.close()
+
+
+async def somebody_waits(rows: Rows) -> int:
+    """The process of the server that waits for a lock."""
+    waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    while not (pid := await rows.connection.fetchval(waiting)):
+        pass
+    return int(pid)
+
+
+async def test_whoever_is_second_at_one_place_looks_again(
+    rows: Rows, writer: LogWriter, reading: AsyncConnection, key: int
+) -> None:
+    async with first_at_the_place(rows, key) as first:
+        append = asyncio.create_task(writer.append(an_append(key, 0, "a", "b", "c")))
+        await somebody_waits(rows)
+        await first.commit()
     assert await append == Stored(3)
     assert await stored_lines(reading, key) == ["a", "b", "c"]
 
 
 async def test_a_log_is_cut_at_its_limit_and_says_so(rows: Rows, reading: AsyncConnection, key: int) -> None:
-    for start in (0, 30):  # the second writer has to count what is there
+    for start in (0, 15, 30):  # the second writer has to count what is there
         async for writer in a_writer(rows, log_bytes=1000):
-            for offset in range(start, start + 30):
+            for offset in range(start, start + 15):
                 assert await writer.append(an_append(key, offset, "x" * 40)) == Stored(offset + 1)
     lines = await stored_lines(reading, key)
     assert lines == ["x" * 40] * (len(lines) - 1) + ["cut here"]
@@ -181,14 +196,14 @@ async def test_a_log_is_cut_at_its_limit_and_says_so(rows: Rows, reading: AsyncC
 async def test_a_lost_connection_is_an_answer_and_then_mended(
     rows: Rows, writer: LogWriter, reading: AsyncConnection, key: int
 ) -> None:
-    await writer.append(an_append(key, 0, "a"))
-    await rows.connection.fetch(
-        """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-           WHERE datname = current_database() AND query LIKE '%log_chunk%' AND pid <> pg_backend_pid()"""
-    )
-    with pytest.raises(Unavailable):
-        await writer.append(an_append(key, 1, "b"))
-    assert await writer.append(an_append(key, 1, "b")) == Stored(2)
+    async with first_at_the_place(rows, key) as first:
+        append = asyncio.create_task(writer.append(an_append(key, 0, "a", "b")))
+        await rows.connection.execute("SELECT pg_terminate_backend($1)", await somebody_waits(rows))
+        with pytest.raises(Unavailable):
+            await append
+        await first.rollback()
+    assert await writer.append(an_append(key, 0, "a", "b")) == Stored(2)
+    assert await stored_lines(reading, key) == ["a", "b"]
 
 
 async def test_logs_are_read_by_assignment_and_the_schedulers_lines_last(

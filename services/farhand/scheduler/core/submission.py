@@ -38,7 +38,7 @@ class Submission:
     rows: tuple[JobRow | RefusedRow, ...]
     tenant: str  # within which the request_id is unique
     request_id: str
-    body_hash: bytes  # SHA-256 of what was asked for, the request_id apart; b"" without a request_id
+    body_hash: bytes  # SHA-256 of what was asked for; b"" without a request_id
 
 
 # One for each row, in their order: the job's key; the stored Status of a refusal; or the error that refused it now.

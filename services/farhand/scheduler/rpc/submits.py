@@ -38,10 +38,8 @@ class Submits:
         check_request_id(request.request_id)
         with self._tracer.start_as_current_span("submit", context=parent_context(parent)) as span:
             row = self._check(caller, traceparent(span)).row(request.spec, "spec")
-            request_id = request.request_id
-            request.ClearField("request_id")
-            body_hash = _hash(b"SubmitJob", request) if request_id else b""
-            (answer,) = await self._submissions.submit(Submission((row,), row.tenant, request_id, body_hash))
+            body_hash = _hash(b"SubmitJob", request) if request.request_id else b""
+            (answer,) = await self._submissions.submit(Submission((row,), row.tenant, request.request_id, body_hash))
         if isinstance(answer, FarhandError):
             raise answer
         if isinstance(answer, bytes):
@@ -64,10 +62,8 @@ class Submits:
             tenant = next((row.tenant for row in rows if isinstance(row, JobRow)), None)
             if tenant is None:  # nothing for the queue
                 return _response(tuple(row for row in rows if isinstance(row, bytes)))
-            request_id = request.request_id
-            request.ClearField("request_id")
-            body_hash = _hash(b"BatchSubmitJobs", request, *batch.malformed) if request_id else b""
-            return _response(await self._submissions.submit(Submission(rows, tenant, request_id, body_hash)))
+            body_hash = _hash(b"BatchSubmitJobs", request, *batch.malformed) if request.request_id else b""
+            return _response(await self._submissions.submit(Submission(rows, tenant, request.request_id, body_hash)))
 
     def _check(self, caller: Identity, parent: str) -> SpecCheck:
         return SpecCheck(caller, self._payload_limit, parent if sampled(parent) else None)
