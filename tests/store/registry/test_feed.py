@@ -58,6 +58,14 @@ async def test_what_is_new_is_kept_for_every_watcher_that_keeps_up(transactions:
     assert feed.after(99) == ()
 
 
+async def test_two_looks_at_the_same_time_keep_each_change_once(transactions: Transactions) -> None:
+    feed = a_feed(transactions)
+    await feed.once()
+    made = await declare_tenant(transactions, "a")
+    await asyncio.gather(*(feed.once() for _ in range(4)))
+    assert feed.after(2) == (made,)
+
+
 async def test_a_watcher_that_fell_behind_the_memory_must_read_the_log(transactions: Transactions) -> None:
     feed = a_feed(transactions, memory=2)
     await feed.once()
@@ -105,6 +113,27 @@ async def test_a_notice_wakes_it_long_before_the_poll(transactions: Transactions
         waiting = asyncio.create_task(feed.beyond(2, within=10))
         await declare_tenant(transactions, "a")
         assert await waiting
+
+
+async def test_it_rests_until_the_next_notice(
+    transactions: Transactions, fresh_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = a_feed(transactions, Notices(fresh_database).listening, poll=3600)
+    looks = 0
+    look = feed.once
+
+    async def counted() -> None:
+        nonlocal looks
+        looks += 1
+        await look()
+
+    monkeypatch.setattr(feed, "once", counted)
+    async with following(feed):
+        assert await feed.beyond(1, within=10)
+        await declare_tenant(transactions, "a")
+        assert await feed.beyond(2, within=10)
+        assert not await feed.beyond(3, within=0.2)
+    assert looks <= 3
 
 
 async def test_without_any_notice_the_poll_finds_it(transactions: Transactions) -> None:

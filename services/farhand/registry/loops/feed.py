@@ -46,6 +46,7 @@ class Feed:
         self._trouble: FarhandError | None = None
         self._wake = asyncio.Event()
         self._moved = asyncio.Event()  # replaced at each move, so that every waiter sees every move
+        self._looking = asyncio.Lock()  # two looks at once would keep the same changes twice
         self._said = -_SAY_EVERY
 
     @property
@@ -85,7 +86,7 @@ class Feed:
 
     async def once(self) -> None:
         """Look once, and let the watchers know what is new."""
-        async with asyncio.timeout(_READ_WITHIN):
+        async with asyncio.timeout(_READ_WITHIN), self._looking:
             while await self._look():
                 pass
 
