@@ -40,7 +40,7 @@ def child(heard: Heard, *programs: str) -> Child:
 
 async def test_a_child_is_ready_when_it_says_so() -> None:
     heard = Heard()
-    it = child(heard, _READY + "print('some words', flush=True);" + _PAUSE)
+    it = child(heard, "print('some words', flush=True);" + _READY + _PAUSE)
     async with asyncio.TaskGroup() as tasks:
         await it.start(tasks)
         assert it.facts["address"] == "here"
