@@ -188,6 +188,9 @@ async def test_a_kill_is_confirmed_by_the_worker_and_ends_killed(scheduler: Sche
     kill = asyncio.create_task(scheduler.kill(job.id))
     cancel = (await worker.expect("cancel")).cancel
     assert [(one.job_id, one.fence) for one in cancel.jobs] == [(job.id, assignment.fence)]
+    await worker.barrier()
+    for _ in range(5):
+        assert await scheduler.state(job.id) == "KILLING"
     assert not kill.done()  # P9: nobody has said yet that it won't start
     await worker.send(cancel_ack=pb.CancelAck(jobs=[pb.JobRef(job_id=job.id, fence=assignment.fence)]))
     assert (await kill).state == 4  # KILLING

@@ -21,6 +21,8 @@ from farhand.runtime.database import connect, database_error
 
 log = logging.getLogger(__name__)
 
+DEADLOCKS = 5  # that a batch may meet before its callers are told
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -128,7 +130,7 @@ class GroupCommit(Generic[T, R]):
         if not batch:
             return
         try:
-            results = await self._write(await self._connection.get(), [item for item, _ in batch])
+            results = await self._patiently([item for item, _ in batch])
         except Exception as error:
             lost = database_error(error)
             if lost is not None:
@@ -152,6 +154,15 @@ class GroupCommit(Generic[T, R]):
                 _fail(future, result)
             elif not future.done():
                 future.set_result(result)
+
+    async def _patiently(self, items: list[T]) -> Sequence[R | Exception]:
+        """A deadlock with another writer changed nothing, so the batch is simply written again."""
+        for _ in range(DEADLOCKS):
+            try:
+                return await self._write(await self._connection.get(), items)
+            except asyncpg.DeadlockDetectedError:
+                log.info("a batch met another writer", extra={"loop": self._name})
+        return await self._write(await self._connection.get(), items)
 
 
 def _fail(future: "asyncio.Future[R]", error: Exception) -> None:

@@ -103,7 +103,7 @@ WITH r AS MATERIALIZED (
     RETURNING q.lane_id, q.key, q.lost, r.session_id
 ), born AS (
     INSERT INTO scheduler.live (key, lane_id, fence, session_id, lost, assigned_at)
-    SELECT key, lane_id, nextval('scheduler.fence'), session_id, lost, now() FROM taken
+    SELECT key, lane_id, nextval('scheduler.fence'), session_id, lost, statement_timestamp() FROM taken
     RETURNING key, fence, assigned_at
 ), counted AS (
     INSERT INTO scheduler.tally AS t (lane_id, writer, queued, live, ended)

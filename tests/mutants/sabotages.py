@@ -1,0 +1,153 @@
+"""One line broken per guarantee, and the tests that must notice.
+
+A sabotage names the guarantee that it breaks (design.md, Guarantees), the file, the
+line as it is, the line as it would be, and the tests that are run against it.
+"""
+
+from dataclasses import dataclass
+
+SCHEDULER = "services/farhand/scheduler"
+WORKER = "services/farhand/worker"
+QUEUE = f"{SCHEDULER}/store/queue.sql"
+
+STORE = "tests/store/scheduler/test_queue.py"
+GUARDS = "tests/store/scheduler/test_job_guards.py"
+CONNECT = "tests/rpc/scheduler/test_connect.py"
+SUBMIT = "tests/rpc/scheduler/test_submit_once.py"
+FAULTS = "tests/e2e/test_faults.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Sabotage:
+    """See the module."""
+
+    name: str
+    guarantee: str
+    file: str
+    line: str
+    broken: str
+    tests: tuple[str, ...]
+
+
+SABOTAGES = [
+    Sabotage(
+        "a claimed job stays in the queue",
+        "P1",
+        QUEUE,
+        "    DELETE FROM scheduler.queue q USING r WHERE q.lane_id = r.lane_id AND q.key = r.key\n",
+        "    UPDATE scheduler.queue q SET lost = q.lost FROM r WHERE q.lane_id = r.lane_id AND q.key = r.key\n",
+        (STORE, GUARDS),
+    ),
+    Sabotage(
+        "a worker believes in its lease for an hour too long",
+        "P1",
+        f"{WORKER}/core/lease.py",
+        "    return sent + duration - max(MARGIN_SECONDS, MARGIN_SHARE * duration)\n",
+        "    return sent + duration + 3600\n",
+        (f"{FAULTS}::test_a_worker_that_stands_still_past_its_lease_loses_its_job_before_another_starts_it",),
+    ),
+    Sabotage(
+        "a lost assignment is not queued again",
+        "P2",
+        QUEUE,
+        "    SELECT lane_id, key, fallback, lost FROM judged WHERE state = 'CREATED'\n",
+        "    SELECT lane_id, key, fallback, lost FROM judged WHERE state = 'NEVER'\n",
+        (STORE, GUARDS),
+    ),
+    Sabotage(
+        "a recorded job stays live",
+        "P3",
+        QUEUE,
+        "    DELETE FROM scheduler.live l USING locked k WHERE l.key = k.key\n",
+        "    DELETE FROM scheduler.live l USING locked k WHERE l.key = -k.key\n",
+        (STORE, GUARDS),
+    ),
+    Sabotage(
+        "a result's fence is not looked at",
+        "P4",
+        QUEUE,
+        "    FROM r JOIN scheduler.live l ON l.key = r.key AND l.fence = r.fence\n    JOIN scheduler.session",
+        "    FROM r JOIN scheduler.live l ON l.key = r.key\n    JOIN scheduler.session",
+        (GUARDS,),
+    ),
+    Sabotage(
+        "the newest job goes first",
+        "P5",
+        QUEUE,
+        "            SELECT lane_id, key FROM scheduler.queue WHERE lane_id = l.id ORDER BY key LIMIT $2\n",
+        "            SELECT lane_id, key FROM scheduler.queue WHERE lane_id = l.id ORDER BY key DESC LIMIT $2\n",
+        (STORE, CONNECT),
+    ),
+    Sabotage(
+        "request ids are not remembered",
+        "P6",
+        f"{SCHEDULER}/loops/enqueue.py",
+        "            if placed.submission.request_id:\n",
+        "            if placed.submission.request_id and not placed.rows:\n",
+        (SUBMIT,),
+    ),
+    Sabotage(
+        "credit is off by one",
+        "P7",
+        f"{SCHEDULER}/loops/stream.py",
+        "max(0, self.limit - self.sent)",
+        "max(0, self.limit - self.sent + 1)",
+        (CONNECT,),
+    ),
+    Sabotage(
+        "a draining session is still given work",
+        "P8",
+        QUEUE,
+        "WHERE s.state = 'CONNECTED' AND NOT s.draining ORDER BY s.id FOR KEY SHARE OF s;",
+        "ORDER BY s.id FOR KEY SHARE OF s;",
+        (STORE,),
+    ),
+    Sabotage(
+        "a kill is acknowledged before the worker confirms",
+        "P9",
+        f"{SCHEDULER}/loops/kills.py",
+        '                    return not row["kill_acked"]\n',
+        "                    return False\n",
+        (CONNECT,),
+    ),
+    Sabotage(
+        "a killed job's result keeps its own state",
+        "P9",
+        QUEUE,
+        "CASE WHEN kill_at IS NULL THEN state ELSE 'KILLED' END, fence",
+        "state, fence",
+        (GUARDS,),
+    ),
+    Sabotage(
+        "a cancel is forgotten when its assignment has not come yet",
+        "P9",
+        f"{WORKER}/core/slots.py",
+        "        self._cancelled[job_id] = max(fence, self._cancelled.get(job_id, fence))\n",
+        "        self._cancelled.pop(job_id, None)\n",
+        ("tests/unit/worker/test_slots.py", "tests/rpc/worker/test_running_jobs.py"),
+    ),
+    Sabotage(
+        "a credential's tenants are not looked at",
+        "P10",
+        f"{SCHEDULER}/loops/stream.py",
+        "task_type in self.task_types and (self.tenants is None or tenant in self.tenants)",
+        "task_type in self.task_types",
+        (SUBMIT,),
+    ),
+    Sabotage(
+        "an enqueue does not lock its group",
+        "P11",
+        QUEUE,
+        "ORDER BY uid FOR KEY SHARE;",
+        "ORDER BY uid;",
+        (STORE,),
+    ),
+    Sabotage(
+        "a fallback is not decided again for a job that comes back",
+        "P11",
+        f"{SCHEDULER}/store/sessions.py",
+        "        ended = await settle_group(connection, group_uid, writer, encode_log)\n    return _left(group_uid, back, ended)\n\n\nasync def expire_session",
+        "        ended = []\n    return _left(group_uid, back, ended)\n\n\nasync def expire_session",
+        (STORE,),
+    ),
+]
