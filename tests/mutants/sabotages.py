@@ -143,11 +143,11 @@ SABOTAGES = [
         (STORE,),
     ),
     Sabotage(
-        "a fallback is not decided again for a job that comes back",
+        "a group without a worker counts as available",
         "P11",
-        f"{SCHEDULER}/store/sessions.py",
-        "        ended = await settle_group(connection, group_uid, writer, encode_log)\n    return _left(group_uid, back, ended)\n\n\nasync def expire_session",
-        "        ended = []\n    return _left(group_uid, back, ended)\n\n\nasync def expire_session",
+        QUEUE,
+        "WHERE g.uid = ANY($1::text[]) AND NOT g.paused AND EXISTS (\n",
+        "WHERE g.uid = ANY($1::text[]) AND NOT g.paused OR EXISTS (\n",
         (STORE,),
     ),
 ]

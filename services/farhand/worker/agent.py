@@ -123,7 +123,8 @@ class Agent:
                 await self._lease_moved.wait()
                 continue
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._lease_moved.wait(), remaining)
+                async with asyncio.timeout(remaining):
+                    await self._lease_moved.wait()
 
     async def close(self) -> None:
         """Kill all that runs; returns when it is dead. Results that come of it are forgotten."""
@@ -201,7 +202,7 @@ class Agent:
         for key, effects in received.superseded:
             self._do(key, effects)
         if received.cancelled:
-            self._conclude([frames.result(key, _KILLED, seconds=0.0) for key in received.cancelled])
+            self._conclude([frames.result(key, _KILLED) for key in received.cancelled])
         self._after()
 
     def cancelled(self, jobs: Sequence[session_pb2.CancelJob]) -> None:
@@ -318,7 +319,7 @@ class Agent:
                     del self._assignments[key]
                 case Effect.CONCLUDE_KILLED:
                     del self._assignments[key]
-                    self._conclude([frames.result(key, _KILLED, seconds=0.0)])
+                    self._conclude([frames.result(key, _KILLED)])
                 case Effect.CONCLUDE_RETURNED:
                     del self._assignments[key]
                     self._returned[key] = session_pb2.Result(job_id=key[0], fence=key[1], returned=True)
@@ -442,13 +443,13 @@ _BROKEN = Ending(failed("INTERNAL", "the worker could not run the job; its log t
 
 def _conclude_instantly(task_type: InstantTaskType, task: task_pb2.Task) -> Outcome:
     try:
-        return task_type.conclude(frames.plain(task.properties))
+        return task_type.conclude(frames.plain(task.properties) if task.HasField("properties") else {})
     except Exception as error:
         log.exception("an instant task raised", extra={"type": task.type})
         return failed("INTERNAL", f"the task failed inside of the worker: {type(error).__name__}: {error}")
 
 
-def _result(key: JobKey, outcome: Outcome, seconds: float = 0.0, log_end: int = 0) -> session_pb2.Result:
+def _result(key: JobKey, outcome: Outcome, seconds: float | None = None, log_end: int = 0) -> session_pb2.Result:
     try:
         return frames.result(key, outcome, seconds=seconds, log_end=log_end)
     except (ValueError, TypeError) as error:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from google.protobuf import struct_pb2
+from google.protobuf import duration_pb2, struct_pb2
 
 from farhand.api.types.v1 import outcome_pb2
 from farhand.api.worker.v1 import session_pb2
@@ -74,14 +74,20 @@ def heartbeat(beat: Beat, busy_slots: int) -> session_pb2.ConnectRequest:
     )
 
 
-def result(key: JobKey, value: Outcome, *, seconds: float, log_end: int = 0) -> session_pb2.Result:
-    """How a run ended. Raises ValueError or TypeError where the outputs can't be written as a Struct."""
+def result(
+    key: JobKey, value: Outcome, *, seconds: float | None = None, log_end: int = 0
+) -> session_pb2.Result:
+    """How a run ended; `seconds` unset where nothing ran.
+
+    Raises ValueError or TypeError where the outputs can't be written as a Struct.
+    """
     message = outcome_pb2.Outcome(
         state=_OUTCOME_STATES[value.state],
         reason=value.reason,
-        message=value.message[:LONGEST_MESSAGE].encode("utf-8", "replace").decode(),
-        run_duration=wire.duration(seconds),
+        message=value.message[:LONGEST_MESSAGE].encode("utf-8", "replace").decode() if value.message else "",
     )
+    if seconds is not None:
+        message.run_duration.CopyFrom(wire.duration(seconds) or duration_pb2.Duration())
     if value.exit_code is not None:
         message.exit_code = value.exit_code
     if value.outputs:

@@ -7,6 +7,7 @@ this credential's, too old) ends the process, with the scheduler's own words.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -92,10 +93,9 @@ class Link:
                 raise StartupError(f"the scheduler at {address} refuses this worker: {ended.why}")
             wait = self._pause(ended)
             self._tell(address, ended, wait)
-            try:
-                await asyncio.wait_for(self._leaving.wait(), wait)
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._leaving.wait()
 
     async def leave(self, within: float) -> None:
         """Say goodbye behind all that is to be sent, wait for the scheduler to close, and dial no more."""

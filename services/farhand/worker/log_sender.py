@@ -110,7 +110,8 @@ class LogSender:
                 continue
             failures = 0
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._urgent.wait(), PAUSE_SECONDS)
+                async with asyncio.timeout(PAUSE_SECONDS):
+                    await self._urgent.wait()
 
     async def once(self, stub: "worker_service_pb2_grpc.WorkerServiceAsyncStub") -> None:
         """One call with what is at hand. Raises AioRpcError where it should be made again."""

@@ -50,7 +50,8 @@ async def _flushed(agent: Agent, logs: LogSender) -> None:
 async def _within(seconds: float, what: Coroutine[Any, Any, None]) -> bool:
     """Wait for it so long; True where it came."""
     try:
-        await asyncio.wait_for(what, seconds)
+        async with asyncio.timeout(seconds):
+            await what
     except TimeoutError:
         return False
     return True

@@ -105,7 +105,8 @@ async def test_a_tail_follows_a_job_to_its_last_line(
     await histories.end(key, log_end=4)
     house.changes.publish_jobs([key])
     await append(logs, a_request(key, 3, "four"))
-    last = await tail.to_the_end()
+    async with asyncio.timeout(8):  # by the news of it; without, it would be 10 seconds
+        last = await tail.to_the_end()
     assert tail.lines == ["one", "two", "three", "four"]
     assert set(tail.fences) == {5}
     assert (last.job.id, last.incomplete) == (encode(key), False)

@@ -248,6 +248,7 @@ async def test_a_fallback_and_the_last_worker_s_leaving_never_miss_each_other(
 ) -> None:
     session = await mesh_store.a_session("g")
     other = MeshStore(await connect(fresh_database, hot=True))
+    await other.a_job("g")  # makes the lane, which locks the group for a moment too
     leaving = change_session(mesh_store.connection, session.id, None, SessionEvent.DRAIN, WRITER, encode_log)
     async with other.connection.transaction():
         key = await other.a_job("g", fallback="F")  # it saw the worker, and has not committed

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import select
 import signal
 import socket
 import stat
@@ -108,9 +109,16 @@ def test_a_second_owner_is_refused_with_the_pid_of_the_first(tmp_path: Path, own
     assert first.end(signal.SIGTERM)[0] == 0
 
 
-def test_the_server_ends_with_an_owner_that_is_killed_and_the_next_owner_takes_over(
-    tmp_path: Path, owners: list[Owner]
-) -> None:
+def test_the_server_ends_by_itself_when_its_owner_is_killed(tmp_path: Path, owners: list[Owner]) -> None:
+    owner = own(owners, tmp_path)
+    ends = os.pidfd_open(owner.server)
+    owner.end(signal.SIGKILL)
+    ended, _, _ = select.select([ends], [], [], 20)
+    os.close(ends)
+    assert ended
+
+
+def test_the_next_owner_takes_over_from_one_that_was_killed(tmp_path: Path, owners: list[Owner]) -> None:
     first = own(owners, tmp_path)
     asyncio.run(run(first.url, "CREATE TABLE kept AS SELECT 7 AS x"))
     before = first.server
