@@ -74,7 +74,7 @@ async def test_an_interrupted_demo_leaves_nothing_behind(environment: dict[str, 
     demo = Process("demo", [str(FARHAND), "demo"], environment, tmp_path / "demo.log")
     await demo.launch()
     async with asyncio.timeout(30):
-        while not list((tmp_path / "tmp").glob("*/services.json")):  # noqa: ASYNC110  # a folder tells nobody
+        while not list((tmp_path / "tmp").glob("*/services.json")):  # a folder tells nobody
             await asyncio.sleep(0.02)
     demo.send(signal.SIGINT)
     assert await demo.ended() == 130

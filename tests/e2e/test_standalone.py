@@ -111,7 +111,7 @@ async def test_a_second_ctrl_c_kills_all_and_what_their_jobs_run(standalone: Sta
 async def wrote(process: Process, text: str, within: float = 30) -> None:
     """Wait until its log has this text."""
     async with asyncio.timeout(within):
-        while text not in process.log.read_text(errors="replace"):  # noqa: ASYNC110  # a file tells nobody
+        while text not in process.log.read_text(errors="replace"):  # a file tells nobody
             await asyncio.sleep(0.02)
 
 
