@@ -1,7 +1,7 @@
-"""The tables of the schema `scheduler`, for SQLAlchemy Core expressions.
+"""The tables of the schema `scheduler` that reads name in SQLAlchemy Core expressions.
 
 Their meaning stands in the migration that makes them, `0001_the_mesh.py`; here are
-only names and types. The hot statements of `queue.sql` name the same tables in SQL.
+only names and types. What writes names them in SQL (`queue.sql`, `declared.py`).
 """
 
 from collections.abc import Callable
@@ -33,25 +33,6 @@ class Letter(UserDefinedType[str]):
 
 _METADATA = MetaData(schema="scheduler")
 _TIME = TIMESTAMP(timezone=True)
-
-copy_state = Table("copy_state", _METADATA, Column("only_row", Boolean), Column("revision", BigInteger))
-
-tenant = Table(
-    "tenant",
-    _METADATA,
-    Column("id", Text),
-    Column("default_worker_group", Text),
-    Column("default_fallback", Text),
-)
-
-namespace = Table(
-    "namespace",
-    _METADATA,
-    Column("tenant", Text),
-    Column("name", Text),
-    Column("default_worker_group", Text),
-    Column("default_fallback", Text),
-)
 
 worker_group = Table(
     "worker_group",
@@ -123,8 +104,6 @@ session = Table(
     Column("report", BigInteger),
 )
 
-worker = Table("worker", _METADATA, Column("id", Text), Column("subject", Text))
-
 live = Table(
     "live",
     _METADATA,
@@ -170,17 +149,6 @@ lost_delivery = Table(
     Column("assigned_at", _TIME),
     Column("lost_at", _TIME),
     Column("reason", Text),
-)
-
-request = Table(
-    "request",
-    _METADATA,
-    Column("tenant", Text),
-    Column("request_id", Text),
-    Column("body_hash", LargeBinary),
-    Column("keys", ARRAY(BigInteger)),
-    Column("refusals", ARRAY(LargeBinary)),
-    Column("created_at", _TIME),
 )
 
 log_chunk = Table(
