@@ -22,10 +22,6 @@ class Letter(UserDefinedType[str]):
         """Its name in SQL."""
         return '"char"'
 
-    def bind_processor(self, dialect: Dialect) -> Callable[[str | None], bytes | None]:
-        """Text to the driver's bytes."""
-        return lambda value: None if value is None else value.encode()
-
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[bytes | None], str | None]:
         """The driver's bytes to text."""
         return lambda value: None if value is None else value.decode()
