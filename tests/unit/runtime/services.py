@@ -14,7 +14,7 @@ log = logging.getLogger("story")
 
 async def until_stopped(lifecycle: Lifecycle) -> None:
     """The usual life."""
-    lifecycle.ready(address="127.0.0.1:1234", url="postgresql://farhand:secret@127.0.0.1/x")
+    lifecycle.ready(address="127.0.0.1:1234", url="postgresql://farhand:secret@127.0.0.1/x", pid=os.getpid())
     await lifecycle.stopping.wait()
     log.info("drained")
 
