@@ -24,9 +24,7 @@ def paths(group: WorkerGroup) -> list[str]:
 
 
 def test_all_that_is_wrong_with_a_group_is_said_at_once() -> None:
-    wrong = replace(
-        GPU, description="x" * 1001, allowed_tenants=("main", "Bad", "worse!"), lease=timedelta(seconds=9)
-    )
+    wrong = replace(GPU, description="x" * 1001, allowed_tenants=("main", "Bad", "worse!"), lease=timedelta(seconds=9))
     assert paths(wrong) == [
         "worker_group.description",
         "worker_group.allowed_tenants[1]",
@@ -41,7 +39,9 @@ def test_a_lease_lies_between_the_floor_and_seven_days() -> None:
     for bad in (timedelta(seconds=9.999), timedelta(days=7, milliseconds=1), timedelta(seconds=-60)):
         assert paths(replace(GPU, lease=bad)) == ["worker_group.lease"]
     assert "10s to 7d" in worker_group.check(replace(GPU, lease=timedelta(0)), FLOOR)[0].description
-    assert "whole" in worker_group.check(replace(GPU, lease=timedelta(seconds=60, microseconds=1)), FLOOR)[0].description
+    assert (
+        "whole" in worker_group.check(replace(GPU, lease=timedelta(seconds=60, microseconds=1)), FLOOR)[0].description
+    )
 
 
 def test_a_group_names_a_thousand_tenants_at_most() -> None:
