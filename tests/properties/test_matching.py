@@ -19,16 +19,16 @@ def test_no_seat_gets_more_than_its_credit_or_what_it_may_not_run(jobs: list[int
     given_to = Counter(found.session_id for found in matches)
     for seat in seats:
         assert given_to[seat.session_id] <= seat.credit
-    assert all(jobs[found.index] in seats[found.session_id].lanes for found in matches)
+    assert all(jobs[found.place] in seats[found.session_id].lanes for found in matches)
 
 
 @given(st.lists(LANES, max_size=30), SEATS)
 def test_no_job_overtakes_an_older_one_that_the_same_seat_may_run(jobs: list[int], seats: list[Seat]) -> None:
     matches = match(jobs, seats)
-    taken = {found.index for found in matches}
-    assert [found.index for found in matches] == sorted(taken)
+    taken = {found.place for found in matches}
+    assert [found.place for found in matches] == sorted(taken)
     for found in matches:
-        older = [index for index in range(found.index) if index not in taken]
+        older = [index for index in range(found.place) if index not in taken]
         assert all(jobs[index] not in seats[found.session_id].lanes for index in older)
 
 
@@ -38,7 +38,7 @@ def test_a_job_is_left_only_when_nobody_with_credit_left_may_run_it(jobs: list[i
     left = {seat.session_id: seat.credit for seat in seats}
     for found in matches:
         left[found.session_id] -= 1
-    waiting = {lane for index, lane in enumerate(jobs) if index not in {found.index for found in matches}}
+    waiting = {lane for index, lane in enumerate(jobs) if index not in {found.place for found in matches}}
     for seat in seats:
         if left[seat.session_id] > 0:
             assert not waiting & seat.lanes
@@ -50,4 +50,4 @@ def test_jobs_spread_over_the_seats_in_turn() -> None:
 
 
 def test_a_job_that_nobody_may_run_is_passed_over() -> None:
-    assert [found.index for found in match([9, 0, 9, 0], [Seat(1, 5, frozenset({0}))])] == [1, 3]
+    assert [found.place for found in match([9, 0, 9, 0], [Seat(1, 5, frozenset({0}))])] == [1, 3]

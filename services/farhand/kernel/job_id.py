@@ -7,12 +7,13 @@ no secret; access is checked where the job is read.
 """
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-_VALUES = {character: value for value, character in enumerate(_ALPHABET)} | {"o": 0, "i": 1, "l": 1}
 _BITS = 60
 _MASK = (1 << _BITS) - 1
 _FACTOR = 0x9E3779B97F4A7C5 | 1
 _INVERSE = pow(_FACTOR, -1, 1 << _BITS)
 _PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
+# Crockford's digits (o, i and l are read as 0, 1 and 1) → those that int(…, 32) reads.
+_READ = str.maketrans(_ALPHABET + "oil", "0123456789abcdefghijklmnopqrstuv011")
 
 
 def encode(key: int) -> str:
@@ -20,20 +21,26 @@ def encode(key: int) -> str:
     if not 0 < key <= _MASK:
         raise ValueError(f"job key {key} is out of range")
     number = (key * _FACTOR) & _MASK
-    return _ALPHABET[number % 31] + "".join([_PAIRS[(number >> shift) & 1023] for shift in (50, 40, 30, 20, 10, 0)])
+    return (
+        _ALPHABET[number % 31]
+        + _PAIRS[number >> 50]
+        + _PAIRS[number >> 40 & 1023]
+        + _PAIRS[number >> 30 & 1023]
+        + _PAIRS[number >> 20 & 1023]
+        + _PAIRS[number >> 10 & 1023]
+        + _PAIRS[number & 1023]
+    )
 
 
 def decode(job_id: str) -> int | None:
     """The key of a public id; None where it can't be one."""
-    if len(job_id) != 13:
+    if len(job_id) != 13 or not (job_id.isascii() and job_id.isalnum()) or "u" in job_id.lower():
         return None
     try:
-        digits = [_VALUES[character] for character in job_id.lower()]
-    except KeyError:
+        number = int(job_id.lower().translate(_READ), 32)
+    except ValueError:
         return None
-    number = 0
-    for digit in digits[1:]:
-        number = number << 5 | digit
-    if number % 31 != digits[0]:
+    check, number = number >> _BITS, number & _MASK
+    if number % 31 != check:
         return None
     return (number * _INVERSE) & _MASK or None

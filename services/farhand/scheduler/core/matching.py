@@ -9,6 +9,7 @@ work spreads over the workers of a group instead of piling on one.
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(slots=True)
@@ -20,11 +21,10 @@ class Seat:
     lanes: frozenset[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """The job at this place of the list goes to that session."""
 
-    index: int
+    place: int
     session_id: int
 
 
@@ -37,8 +37,10 @@ def match(job_lanes: Sequence[int], seats: Sequence[Seat]) -> list[Match]:
     for index, lane in enumerate(job_lanes):
         if not line:
             break
-        seat = next((seat for seat in line.values() if lane in seat.lanes), None)
-        if seat is None:
+        for seat in line.values():  # a loop, not a generator: this runs once per job
+            if lane in seat.lanes:
+                break
+        else:
             continue
         matches.append(Match(index, seat.session_id))
         credit[seat.session_id] -= 1

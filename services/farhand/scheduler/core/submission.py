@@ -7,13 +7,13 @@ registry: whether the tenant, the namespace's defaults and the group are there.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from farhand.kernel.errors import FarhandError
 from farhand.kernel.resolution import Fallback
 
 
-@dataclass(frozen=True, slots=True)
-class JobRow:
+class JobRow(NamedTuple):
     """A job to be put into its group's queue."""
 
     tenant: str

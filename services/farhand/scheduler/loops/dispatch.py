@@ -141,7 +141,7 @@ class Dispatch:
             if not matches:
                 return False
             claimed = await assign(
-                connection, [rows[m.index] for m in matches], [m.session_id for m in matches], self._writer
+                connection, [rows[m.place] for m in matches], [m.session_id for m in matches], self._writer
             )
         self._send(claimed, lanes)
         return len(rows) >= count or sum(len(row["task"]) for row in rows) >= CLAIM_BYTES // 2

@@ -7,6 +7,7 @@ never starves liveness. It is bounded; a worker that reads too slowly is sent aw
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from farhand.scheduler.core.lease import LeaseTerms
 from farhand.scheduler.loops.frames import Frame, GoAway, GoAwayReason
@@ -64,8 +65,7 @@ class Outbox:
             await self._wake.wait()
 
 
-@dataclass(frozen=True, slots=True)
-class Outstanding:
+class Outstanding(NamedTuple):
     """An assignment that this stream's worker has, by our word."""
 
     key: int

@@ -7,6 +7,7 @@ is given (the hot loops own one each), or, where it says so, inside the caller's
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from asyncpg import Connection, Record
 
@@ -16,8 +17,7 @@ from farhand.scheduler.store.sql import SQL
 LaneName = tuple[str, str, str]  # group uid, tenant, task type
 
 
-@dataclass(frozen=True, slots=True)
-class NewJob:
+class NewJob(NamedTuple):
     """A job to enqueue. `fallback` is W, F or C; `task` a serialized Task."""
 
     group_uid: str
@@ -30,8 +30,7 @@ class NewJob:
     task: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """A job that was assigned."""
 
     key: int
@@ -45,8 +44,7 @@ class Claimed:
     killing: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(NamedTuple):
     """A result to record."""
 
     key: int
@@ -61,8 +59,7 @@ class Completion:
     log_end: int
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(NamedTuple):
     """What became of a result: RECORDED, DUPLICATE, STALE or UNKNOWN."""
 
     status: str

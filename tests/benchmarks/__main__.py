@@ -1,0 +1,82 @@
+"""`make bench`: how fast the mesh is on this machine, each figure beside the same rows moved by bare SQL.
+
+Real processes over real gRPC on an embedded PostgreSQL with fsync; nothing else
+should run meanwhile. Machines differ and are noisy: the ratios are what to compare.
+`make bench ARGS="--jobs 100000"` takes longer and is steadier.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.benchmarks.bare_sql import BareSql
+from tests.benchmarks.measures import Measures, Rate
+from tests.fixtures.mesh import Mesh, Process
+
+
+@asynccontextmanager
+async def a_mesh(folder: Path) -> AsyncIterator[tuple[Mesh, str]]:
+    """Registry, scheduler and a worker with a thousand slots; and another database for the bare SQL."""
+    async with AsyncExitStack() as stack:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("FARHAND_")}
+        command = [sys.executable, "-m", "farhand.runtime.embedded_postgres", "--data", str(folder / "postgres")]
+        database = await Process("postgres", command, environment, folder / "postgres.log").start()
+        mesh = Mesh(folder, str(database.facts["url"]), stack)
+        mesh.processes.append(database)
+        stack.push_async_callback(mesh.kill_all)
+        await mesh.start(workers=[""], slots=1000, lease=60.0)
+        await mesh.set_group("elsewhere")
+        yield mesh, mesh.database_url
+
+
+def in_ratio(ours: Rate, bare: Rate) -> str:
+    """How much of the bare speed is left."""
+    return f"{ours.per_second / bare.per_second:.2f}"
+
+
+async def main(jobs: int) -> None:
+    """Measure everything once and print it."""
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    table = Table("what", "farhand", "bare SQL", "ratio", title=f"{jobs:,} no-op jobs, {os.cpu_count()} cores")
+    with tempfile.TemporaryDirectory(prefix="farhand-bench-") as name:
+        # The embedded server runs as another user, who must be able to come here.
+        Path(name).chmod(0o755)
+        async with a_mesh(Path(name)) as (mesh, url):
+            measures, bare = Measures(mesh), BareSql(url)
+            idle = await measures.memory()
+            await measures.warm_up()
+
+            ours, theirs = await measures.batches(jobs), await bare.batches(jobs)
+            table.add_row(
+                "batches of 500, submit to recorded result, jobs/s", str(ours), str(theirs), in_ratio(ours, theirs)
+            )
+            ours, theirs = await measures.unary(min(jobs, 10_000)), await bare.single(min(jobs, 10_000))
+            table.add_row("one job a call, 64 callers, submits/s", str(ours), str(theirs), in_ratio(ours, theirs))
+            started, moved = await measures.latency(), await bare.latency()
+            for share in (50, 99):
+                mine, other = started.percentile(share), moved.percentile(share)
+                table.add_row(
+                    f"submit to start at 50 jobs/s, p{share}, ms",
+                    f"{mine * 1000:.1f}",
+                    f"{other * 1000:.1f}",
+                    f"{mine / other:.1f}",
+                )
+            console.print(table)
+    memory = Table("idle service", "resident MiB", title="Memory before the first job")
+    for service, mebibytes in idle.items():
+        memory.add_row(service, f"{mebibytes:.0f}")
+    console.print(memory)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--jobs", type=int, default=40_000, help="how many jobs the batches hold in all")
+    asyncio.run(main(parser.parse_args().jobs))
