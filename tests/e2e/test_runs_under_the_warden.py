@@ -58,6 +58,12 @@ async def test_the_program_finds_an_empty_stdin_its_folder_and_its_own_environme
     assert {entry.partition("=")[0] for entry in env} <= {"NAME", RUN_MARK, "PATH", "PWD", "OLDPWD", "SHLVL", "_"}
 
 
+async def test_the_program_leads_a_session_of_its_own(control: WardenProcessControl) -> None:
+    run = await control.start(a_python_script("import os; print(os.getpid(), os.getsid(0), os.getpgid(0))"))
+    pid, session, group = (await run.stdout.read()).split()
+    assert pid == session == group
+
+
 async def test_the_program_starts_with_every_signal_at_its_default(control: WardenProcessControl) -> None:
     run = await control.start(a_spec("grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"))
     values = [int(text.split()[1], 16) for text in (await run.stdout.read()).decode().splitlines()]

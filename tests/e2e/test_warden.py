@@ -119,7 +119,8 @@ async def test_a_closed_control_leaves_nothing_and_starts_nothing() -> None:
 
 async def test_kill_9_of_the_warden_ends_every_run_as_lost(control: WardenProcessControl) -> None:
     first, one_family = await a_family(control)
-    second, other_family = await a_family(control)
+    second = await control.start(a_script(f"{DAEMON}echo main $$; exec env -i sleep 1000"))  # no mark: keepers alone
+    other_family = await announced(second.stdout, "main", "daemon")
     os.kill(control.pid, signal.SIGKILL)
     async with asyncio.timeout(PATIENCE):
         await control.dead.wait()

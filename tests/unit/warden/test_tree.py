@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +13,12 @@ import pytest
 
 from farhand.worker.warden import tree
 
+PATIENCE = 60.0
+
 
 @pytest.fixture
 def family() -> Iterator[subprocess.Popen[str]]:
-    """A shell with two sleeping children; all three carry MARK. Its first line says that they are there."""
+    """A shell with two sleeping children; all three carry MARK."""
     family = subprocess.Popen(
         ["/bin/sh", "-c", "sleep 1000 & sleep 1000 & echo there; wait"],
         stdout=subprocess.PIPE,
@@ -25,6 +28,11 @@ def family() -> Iterator[subprocess.Popen[str]]:
     )
     assert family.stdout is not None
     assert family.stdout.readline() == "there\n"
+    children = tree.children(family.pid)
+    give_up = time.monotonic() + PATIENCE
+    while [Path(f"/proc/{pid}/comm").read_text() for pid in children] != ["sleep\n"] * 2:  # both came to their exec
+        assert time.monotonic() < give_up
+        time.sleep(0.005)
     yield family
     os.killpg(family.pid, signal.SIGKILL)
     family.wait()
