@@ -33,7 +33,7 @@ from farhand.runtime.settings import LogSettings, parse, setting
 _HOST = "127.0.0.1"
 _USER = "farhand"
 _DATABASE = "postgres"
-_START_SECONDS = 60.0  # crash recovery after a kill may take its time
+_START_SECONDS = 300.0  # recovery after a crash reads all that was written since the last checkpoint
 _STOP_SECONDS = 30.0  # a fast shutdown writes a checkpoint
 _SETTINGS = (
     f"--listen_addresses={_HOST}",

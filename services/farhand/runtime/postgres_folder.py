@@ -101,28 +101,34 @@ class DataFolder:
         We hold the lock, so whoever runs here has no owner. PostgreSQL itself only
         looks whether *some* process has the pid in that file.
         """
-        if not self.cluster.exists() or not Path("/proc/self").exists():
-            return
-        orphans = servers_in(self.cluster)
+        if Path("/proc/self").exists():
+            for folder in (self.cluster, self.draft):
+                if folder.exists():
+                    await self._clear(folder)
+
+    async def _clear(self, folder: Path) -> None:
+        pid_file = folder / "postmaster.pid"
+        orphans = servers_in(folder)
         if orphans:
             log.info("waiting for the server of a killed owner to end", extra={"pids": sorted(orphans)})
-            leader = number_in(self.cluster / "postmaster.pid")
+            leader = number_in(pid_file)
             if leader in orphans:
                 send(leader, signal.SIGINT)
         for number in (signal.SIGQUIT, signal.SIGKILL, None):
-            if await self._deserted():
-                (self.cluster / "postmaster.pid").unlink(missing_ok=True)
+            if await self._deserted(folder):
+                pid_file.unlink(missing_ok=True)
                 return
             if number is not None:
-                for pid in servers_in(self.cluster):
+                for pid in servers_in(folder):
                     send(pid, number)
-        pids = ", ".join(str(pid) for pid in sorted(servers_in(self.cluster)))
-        raise StartupError(f"The processes {pids} still use {self.cluster} and can't be ended.")
+        pids = ", ".join(str(pid) for pid in sorted(servers_in(folder)))
+        raise StartupError(f"The processes {pids} still use {folder} and can't be ended.")
 
-    async def _deserted(self) -> bool:
+    @staticmethod
+    async def _deserted(folder: Path) -> bool:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_ORPHAN_SECONDS):
-                while servers_in(self.cluster):  # noqa: ASYNC110  # others' children: nothing signals their end
+                while servers_in(folder):  # noqa: ASYNC110  # others' children: nothing signals their end
                     await asyncio.sleep(0.02)
                 return True
         return False

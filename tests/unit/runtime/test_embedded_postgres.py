@@ -180,6 +180,21 @@ async def test_an_initdb_that_was_interrupted_is_done_anew(tmp_path: Path) -> No
         assert await run(postgres.url, "SELECT 1") == 1
 
 
+async def test_an_owner_that_was_killed_in_the_middle_of_initdb_is_no_obstacle(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "farhand.runtime.embedded_postgres", "--data", str(tmp_path)),
+        stderr=subprocess.DEVNULL,
+    )
+    async with asyncio.timeout(30):
+        while not servers_in(tmp_path / "data.new"):  # the only sign is the process itself
+            await asyncio.sleep(0.001)
+    process.kill()
+    await process.wait()
+    assert not (tmp_path / "data").exists()
+    async with EmbeddedPostgres(tmp_path, fsync=False) as postgres:
+        assert await run(postgres.url, "SELECT 1") == 1
+
+
 async def test_a_wanted_port_in_use_is_one_clear_line_and_frees_the_folder(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
