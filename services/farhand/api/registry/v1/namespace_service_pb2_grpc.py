@@ -76,14 +76,16 @@ class NamespaceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetNamespace(self, request, context):
-        """GetNamespace reads one. Caller: anyone of its tenant. Errors: NOT_FOUND with near matches.
+        """GetNamespace reads one. Caller: admin, service, a
+        client of its tenant. Errors: NOT_FOUND with near matches.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListNamespaces(self, request, context):
-        """ListNamespaces reads a page of them, by name. Caller: anyone of its tenant. Errors:
+        """ListNamespaces reads a page of them, by name. Caller: admin, service, a
+        client of its tenant. Errors:
         INVALID_ARGUMENT for a token that is not ours.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -39,9 +39,12 @@ class NamespaceServiceStub:
     tenant or a default group that is not there. Idempotent by request_id.
     """
     GetNamespace: _grpc.UnaryUnaryMultiCallable[_namespace_service_pb2.GetNamespaceRequest, _namespace_service_pb2.GetNamespaceResponse]
-    """GetNamespace reads one. Caller: anyone of its tenant. Errors: NOT_FOUND with near matches."""
+    """GetNamespace reads one. Caller: admin, service, a
+    client of its tenant. Errors: NOT_FOUND with near matches.
+    """
     ListNamespaces: _grpc.UnaryUnaryMultiCallable[_namespace_service_pb2.ListNamespacesRequest, _namespace_service_pb2.ListNamespacesResponse]
-    """ListNamespaces reads a page of them, by name. Caller: anyone of its tenant. Errors:
+    """ListNamespaces reads a page of them, by name. Caller: admin, service, a
+    client of its tenant. Errors:
     INVALID_ARGUMENT for a token that is not ours.
     """
     UpdateNamespace: _grpc.UnaryUnaryMultiCallable[_namespace_service_pb2.UpdateNamespaceRequest, _namespace_service_pb2.UpdateNamespaceResponse]
@@ -65,9 +68,12 @@ class NamespaceServiceAsyncStub(NamespaceServiceStub):
     tenant or a default group that is not there. Idempotent by request_id.
     """
     GetNamespace: _aio.UnaryUnaryMultiCallable[_namespace_service_pb2.GetNamespaceRequest, _namespace_service_pb2.GetNamespaceResponse]  # type: ignore[assignment]
-    """GetNamespace reads one. Caller: anyone of its tenant. Errors: NOT_FOUND with near matches."""
+    """GetNamespace reads one. Caller: admin, service, a
+    client of its tenant. Errors: NOT_FOUND with near matches.
+    """
     ListNamespaces: _aio.UnaryUnaryMultiCallable[_namespace_service_pb2.ListNamespacesRequest, _namespace_service_pb2.ListNamespacesResponse]  # type: ignore[assignment]
-    """ListNamespaces reads a page of them, by name. Caller: anyone of its tenant. Errors:
+    """ListNamespaces reads a page of them, by name. Caller: admin, service, a
+    client of its tenant. Errors:
     INVALID_ARGUMENT for a token that is not ours.
     """
     UpdateNamespace: _aio.UnaryUnaryMultiCallable[_namespace_service_pb2.UpdateNamespaceRequest, _namespace_service_pb2.UpdateNamespaceResponse]  # type: ignore[assignment]
@@ -100,7 +106,9 @@ class NamespaceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _namespace_service_pb2.GetNamespaceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_namespace_service_pb2.GetNamespaceResponse, _abc.Awaitable[_namespace_service_pb2.GetNamespaceResponse]]:
-        """GetNamespace reads one. Caller: anyone of its tenant. Errors: NOT_FOUND with near matches."""
+        """GetNamespace reads one. Caller: admin, service, a
+        client of its tenant. Errors: NOT_FOUND with near matches.
+        """
 
     @_abc_1.abstractmethod
     def ListNamespaces(
@@ -108,7 +116,8 @@ class NamespaceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _namespace_service_pb2.ListNamespacesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_namespace_service_pb2.ListNamespacesResponse, _abc.Awaitable[_namespace_service_pb2.ListNamespacesResponse]]:
-        """ListNamespaces reads a page of them, by name. Caller: anyone of its tenant. Errors:
+        """ListNamespaces reads a page of them, by name. Caller: admin, service, a
+        client of its tenant. Errors:
         INVALID_ARGUMENT for a token that is not ours.
         """
 

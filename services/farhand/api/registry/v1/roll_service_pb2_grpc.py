@@ -57,7 +57,7 @@ class RollServiceServicer:
     """
 
     def GetWorker(self, request, context):
-        """GetWorker reads one row. Caller: anyone (a client sees the workers of groups
+        """GetWorker reads one row. Caller: admin, client, service (a client sees the workers of groups
         that its tenants may use). Errors: NOT_FOUND with near matches.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -65,7 +65,8 @@ class RollServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListWorkers(self, request, context):
-        """ListWorkers reads a page of the roll, by id. Caller: anyone, as above.
+        """ListWorkers reads a page of the roll, by id. Caller: admin, client,
+        service, as above.
         Errors: INVALID_ARGUMENT for a token that is not ours.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

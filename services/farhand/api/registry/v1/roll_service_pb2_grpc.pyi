@@ -34,11 +34,12 @@ class RollServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RollServiceAsyncStub: ...
     GetWorker: _grpc.UnaryUnaryMultiCallable[_roll_service_pb2.GetWorkerRequest, _roll_service_pb2.GetWorkerResponse]
-    """GetWorker reads one row. Caller: anyone (a client sees the workers of groups
+    """GetWorker reads one row. Caller: admin, client, service (a client sees the workers of groups
     that its tenants may use). Errors: NOT_FOUND with near matches.
     """
     ListWorkers: _grpc.UnaryUnaryMultiCallable[_roll_service_pb2.ListWorkersRequest, _roll_service_pb2.ListWorkersResponse]
-    """ListWorkers reads a page of the roll, by id. Caller: anyone, as above.
+    """ListWorkers reads a page of the roll, by id. Caller: admin, client,
+    service, as above.
     Errors: INVALID_ARGUMENT for a token that is not ours.
     """
     ReportWorkers: _grpc.UnaryUnaryMultiCallable[_roll_service_pb2.ReportWorkersRequest, _roll_service_pb2.ReportWorkersResponse]
@@ -53,11 +54,12 @@ class RollServiceAsyncStub(RollServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetWorker: _aio.UnaryUnaryMultiCallable[_roll_service_pb2.GetWorkerRequest, _roll_service_pb2.GetWorkerResponse]  # type: ignore[assignment]
-    """GetWorker reads one row. Caller: anyone (a client sees the workers of groups
+    """GetWorker reads one row. Caller: admin, client, service (a client sees the workers of groups
     that its tenants may use). Errors: NOT_FOUND with near matches.
     """
     ListWorkers: _aio.UnaryUnaryMultiCallable[_roll_service_pb2.ListWorkersRequest, _roll_service_pb2.ListWorkersResponse]  # type: ignore[assignment]
-    """ListWorkers reads a page of the roll, by id. Caller: anyone, as above.
+    """ListWorkers reads a page of the roll, by id. Caller: admin, client,
+    service, as above.
     Errors: INVALID_ARGUMENT for a token that is not ours.
     """
     ReportWorkers: _aio.UnaryUnaryMultiCallable[_roll_service_pb2.ReportWorkersRequest, _roll_service_pb2.ReportWorkersResponse]  # type: ignore[assignment]
@@ -75,7 +77,7 @@ class RollServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _roll_service_pb2.GetWorkerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_roll_service_pb2.GetWorkerResponse, _abc.Awaitable[_roll_service_pb2.GetWorkerResponse]]:
-        """GetWorker reads one row. Caller: anyone (a client sees the workers of groups
+        """GetWorker reads one row. Caller: admin, client, service (a client sees the workers of groups
         that its tenants may use). Errors: NOT_FOUND with near matches.
         """
 
@@ -85,7 +87,8 @@ class RollServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _roll_service_pb2.ListWorkersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_roll_service_pb2.ListWorkersResponse, _abc.Awaitable[_roll_service_pb2.ListWorkersResponse]]:
-        """ListWorkers reads a page of the roll, by id. Caller: anyone, as above.
+        """ListWorkers reads a page of the roll, by id. Caller: admin, client,
+        service, as above.
         Errors: INVALID_ARGUMENT for a token that is not ours.
         """
 

@@ -76,14 +76,14 @@ class TenantServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetTenant(self, request, context):
-        """GetTenant reads one. Caller: anyone (a client sees its own tenants). Errors: NOT_FOUND with near matches.
+        """GetTenant reads one. Caller: admin, client, service (a client sees its own tenants). Errors: NOT_FOUND with near matches.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListTenants(self, request, context):
-        """ListTenants reads a page of them, by id. Caller: anyone (a client sees its own tenants). Errors:
+        """ListTenants reads a page of them, by id. Caller: admin, client, service (a client sees its own tenants). Errors:
         INVALID_ARGUMENT for a token that is not ours.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -39,9 +39,9 @@ class TenantServiceStub:
     default group that is not there. Idempotent by request_id.
     """
     GetTenant: _grpc.UnaryUnaryMultiCallable[_tenant_service_pb2.GetTenantRequest, _tenant_service_pb2.GetTenantResponse]
-    """GetTenant reads one. Caller: anyone (a client sees its own tenants). Errors: NOT_FOUND with near matches."""
+    """GetTenant reads one. Caller: admin, client, service (a client sees its own tenants). Errors: NOT_FOUND with near matches."""
     ListTenants: _grpc.UnaryUnaryMultiCallable[_tenant_service_pb2.ListTenantsRequest, _tenant_service_pb2.ListTenantsResponse]
-    """ListTenants reads a page of them, by id. Caller: anyone (a client sees its own tenants). Errors:
+    """ListTenants reads a page of them, by id. Caller: admin, client, service (a client sees its own tenants). Errors:
     INVALID_ARGUMENT for a token that is not ours.
     """
     UpdateTenant: _grpc.UnaryUnaryMultiCallable[_tenant_service_pb2.UpdateTenantRequest, _tenant_service_pb2.UpdateTenantResponse]
@@ -67,9 +67,9 @@ class TenantServiceAsyncStub(TenantServiceStub):
     default group that is not there. Idempotent by request_id.
     """
     GetTenant: _aio.UnaryUnaryMultiCallable[_tenant_service_pb2.GetTenantRequest, _tenant_service_pb2.GetTenantResponse]  # type: ignore[assignment]
-    """GetTenant reads one. Caller: anyone (a client sees its own tenants). Errors: NOT_FOUND with near matches."""
+    """GetTenant reads one. Caller: admin, client, service (a client sees its own tenants). Errors: NOT_FOUND with near matches."""
     ListTenants: _aio.UnaryUnaryMultiCallable[_tenant_service_pb2.ListTenantsRequest, _tenant_service_pb2.ListTenantsResponse]  # type: ignore[assignment]
-    """ListTenants reads a page of them, by id. Caller: anyone (a client sees its own tenants). Errors:
+    """ListTenants reads a page of them, by id. Caller: admin, client, service (a client sees its own tenants). Errors:
     INVALID_ARGUMENT for a token that is not ours.
     """
     UpdateTenant: _aio.UnaryUnaryMultiCallable[_tenant_service_pb2.UpdateTenantRequest, _tenant_service_pb2.UpdateTenantResponse]  # type: ignore[assignment]
@@ -104,7 +104,7 @@ class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tenant_service_pb2.GetTenantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tenant_service_pb2.GetTenantResponse, _abc.Awaitable[_tenant_service_pb2.GetTenantResponse]]:
-        """GetTenant reads one. Caller: anyone (a client sees its own tenants). Errors: NOT_FOUND with near matches."""
+        """GetTenant reads one. Caller: admin, client, service (a client sees its own tenants). Errors: NOT_FOUND with near matches."""
 
     @_abc_1.abstractmethod
     def ListTenants(
@@ -112,7 +112,7 @@ class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tenant_service_pb2.ListTenantsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tenant_service_pb2.ListTenantsResponse, _abc.Awaitable[_tenant_service_pb2.ListTenantsResponse]]:
-        """ListTenants reads a page of them, by id. Caller: anyone (a client sees its own tenants). Errors:
+        """ListTenants reads a page of them, by id. Caller: admin, client, service (a client sees its own tenants). Errors:
         INVALID_ARGUMENT for a token that is not ours.
         """
 

@@ -81,14 +81,14 @@ class WorkerGroupServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetWorkerGroup(self, request, context):
-        """GetWorkerGroup reads one. Caller: anyone (a client sees the groups that its tenants may use). Errors: NOT_FOUND with near matches.
+        """GetWorkerGroup reads one. Caller: admin, client, service (a client sees the groups that its tenants may use). Errors: NOT_FOUND with near matches.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListWorkerGroups(self, request, context):
-        """ListWorkerGroups reads a page of them, by key, the default group first. Caller: anyone (a client sees the groups that its tenants may use). Errors:
+        """ListWorkerGroups reads a page of them, by key, the default group first. Caller: admin, client, service (a client sees the groups that its tenants may use). Errors:
         INVALID_ARGUMENT for a token that is not ours.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -39,9 +39,9 @@ class WorkerGroupServiceStub:
     allowed tenant that is not there. Idempotent by request_id.
     """
     GetWorkerGroup: _grpc.UnaryUnaryMultiCallable[_worker_group_service_pb2.GetWorkerGroupRequest, _worker_group_service_pb2.GetWorkerGroupResponse]
-    """GetWorkerGroup reads one. Caller: anyone (a client sees the groups that its tenants may use). Errors: NOT_FOUND with near matches."""
+    """GetWorkerGroup reads one. Caller: admin, client, service (a client sees the groups that its tenants may use). Errors: NOT_FOUND with near matches."""
     ListWorkerGroups: _grpc.UnaryUnaryMultiCallable[_worker_group_service_pb2.ListWorkerGroupsRequest, _worker_group_service_pb2.ListWorkerGroupsResponse]
-    """ListWorkerGroups reads a page of them, by key, the default group first. Caller: anyone (a client sees the groups that its tenants may use). Errors:
+    """ListWorkerGroups reads a page of them, by key, the default group first. Caller: admin, client, service (a client sees the groups that its tenants may use). Errors:
     INVALID_ARGUMENT for a token that is not ours.
     """
     UpdateWorkerGroup: _grpc.UnaryUnaryMultiCallable[_worker_group_service_pb2.UpdateWorkerGroupRequest, _worker_group_service_pb2.UpdateWorkerGroupResponse]
@@ -73,9 +73,9 @@ class WorkerGroupServiceAsyncStub(WorkerGroupServiceStub):
     allowed tenant that is not there. Idempotent by request_id.
     """
     GetWorkerGroup: _aio.UnaryUnaryMultiCallable[_worker_group_service_pb2.GetWorkerGroupRequest, _worker_group_service_pb2.GetWorkerGroupResponse]  # type: ignore[assignment]
-    """GetWorkerGroup reads one. Caller: anyone (a client sees the groups that its tenants may use). Errors: NOT_FOUND with near matches."""
+    """GetWorkerGroup reads one. Caller: admin, client, service (a client sees the groups that its tenants may use). Errors: NOT_FOUND with near matches."""
     ListWorkerGroups: _aio.UnaryUnaryMultiCallable[_worker_group_service_pb2.ListWorkerGroupsRequest, _worker_group_service_pb2.ListWorkerGroupsResponse]  # type: ignore[assignment]
-    """ListWorkerGroups reads a page of them, by key, the default group first. Caller: anyone (a client sees the groups that its tenants may use). Errors:
+    """ListWorkerGroups reads a page of them, by key, the default group first. Caller: admin, client, service (a client sees the groups that its tenants may use). Errors:
     INVALID_ARGUMENT for a token that is not ours.
     """
     UpdateWorkerGroup: _aio.UnaryUnaryMultiCallable[_worker_group_service_pb2.UpdateWorkerGroupRequest, _worker_group_service_pb2.UpdateWorkerGroupResponse]  # type: ignore[assignment]
@@ -116,7 +116,7 @@ class WorkerGroupServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _worker_group_service_pb2.GetWorkerGroupRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_worker_group_service_pb2.GetWorkerGroupResponse, _abc.Awaitable[_worker_group_service_pb2.GetWorkerGroupResponse]]:
-        """GetWorkerGroup reads one. Caller: anyone (a client sees the groups that its tenants may use). Errors: NOT_FOUND with near matches."""
+        """GetWorkerGroup reads one. Caller: admin, client, service (a client sees the groups that its tenants may use). Errors: NOT_FOUND with near matches."""
 
     @_abc_1.abstractmethod
     def ListWorkerGroups(
@@ -124,7 +124,7 @@ class WorkerGroupServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _worker_group_service_pb2.ListWorkerGroupsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_worker_group_service_pb2.ListWorkerGroupsResponse, _abc.Awaitable[_worker_group_service_pb2.ListWorkerGroupsResponse]]:
-        """ListWorkerGroups reads a page of them, by key, the default group first. Caller: anyone (a client sees the groups that its tenants may use). Errors:
+        """ListWorkerGroups reads a page of them, by key, the default group first. Caller: admin, client, service (a client sees the groups that its tenants may use). Errors:
         INVALID_ARGUMENT for a token that is not ours.
         """
 
