@@ -8,7 +8,7 @@ lease is, is decided in core/session.py.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -82,11 +82,12 @@ class WorkerStream:
                 await call.write(session_pb2.ConnectRequest(hello=hello))
                 first = await self._read(call)
             await self._take(first, session)
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._read_all(call, session), name="stream reader")
-                tasks.create_task(self._write_all(call, session), name="stream writer")
-                tasks.create_task(self._keep_time(session), name="stream heartbeats")
-                tasks.create_task(self._watch_redial(), name="stream redial")
+            await _until_one_fails(
+                self._read_all(call, session),
+                self._write_all(call, session),
+                self._keep_time(session),
+                self._watch_redial(),
+            )
         except Exception as error:
             return self._ended(error)
         finally:
@@ -206,9 +207,7 @@ class WorkerStream:
 
     # ── ends ──
 
-    def _ended(self, error: BaseException) -> Ended:
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
+    def _ended(self, error: Exception) -> Ended:
         match error:
             case _Over():
                 return Ended(error.why, self._accepted, go_away=error.go_away)
@@ -223,3 +222,21 @@ class WorkerStream:
                 return Ended(f"the scheduler broke the protocol: {error}", self._accepted)
         log.error("a session broke; the jobs go on, and another is opened", exc_info=error)
         return Ended(f"{type(error).__name__}: {error}", self._accepted)
+
+
+async def _until_one_fails(*parts: Coroutine[Any, Any, None]) -> None:
+    """Run the parts side by side; the first error ends them all, and is raised.
+
+    Not a TaskGroup: before Python 3.13 one that is cancelled while a part fails loses the cancellation, and a
+    worker that stops while its connection breaks would dial for ever.
+    """
+    tasks = [asyncio.create_task(part) for part in parts]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in tasks:
+        if task in done:
+            task.result()
