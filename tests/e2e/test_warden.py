@@ -26,6 +26,9 @@ from tests.fixtures.warden import (
     until,
 )
 
+SHORT = 2.0
+"""Seconds of a lease that is to run out, but not before its runs have announced themselves."""
+
 LOST = ProcessEnd(exit_code=-signal.SIGKILL, fenced=True)
 
 
@@ -47,7 +50,7 @@ async def test_kill_9_of_the_worker_takes_every_process_of_its_jobs_with_it(work
 
 
 async def test_a_stopped_worker_loses_its_jobs_at_the_deadline_and_is_told_so(worker_host: WorkerHost) -> None:
-    output = await worker_host(2.0, FAMILY)
+    output = await worker_host(SHORT, FAMILY)
     host, warden, *family = await announced(output, "host", "warden", "main", "child", "daemon")
     host.send(signal.SIGSTOP)
     for process in family:
@@ -61,7 +64,7 @@ async def test_a_stopped_worker_loses_its_jobs_at_the_deadline_and_is_told_so(wo
 async def test_a_deadline_moved_forward_keeps_the_jobs(control: WardenProcessControl) -> None:
     # A second warden with the deadline that was not moved is the clock of this test.
     clock, moved = await WardenProcessControl.launch(), await WardenProcessControl.launch()
-    deadline = boottime() + 1.0
+    deadline = boottime() + SHORT
     for warden in (clock, moved):
         await warden.set_deadline(deadline)
     ticking, running = await clock.start(a_script(FAMILY)), await moved.start(a_script(FAMILY))
@@ -78,8 +81,9 @@ async def test_a_deadline_moved_forward_keeps_the_jobs(control: WardenProcessCon
 
 async def test_a_grace_does_not_reach_beyond_the_deadline() -> None:
     control = await WardenProcessControl.launch()
-    await control.set_deadline(boottime() + 1.0)
+    await control.set_deadline(boottime() + SHORT)
     run = await control.start(a_script(f"trap '' TERM\n{FAMILY}"))
+    await announced(run.stdout, "main", "child", "daemon")
     await run.kill(grace=10 * PATIENCE)
     assert await run.wait() == LOST
     await control.close()
@@ -89,7 +93,7 @@ async def test_nothing_runs_without_a_lease_and_a_new_one_opens_again() -> None:
     control = await WardenProcessControl.launch()
     with pytest.raises(NothingMayRun, match="no lease is held yet"):
         await control.start(a_script("true"))
-    await control.set_deadline(boottime() + 1.0)
+    await control.set_deadline(boottime() + SHORT)
     lost = await control.start(a_script(FAMILY))
     assert await lost.wait() == LOST
     with pytest.raises(NothingMayRun, match="deadline has passed"):
