@@ -9,12 +9,17 @@ import grpc
 import pytest
 
 from farhand.api.scheduler.v1 import job_pb2
-from farhand.api.scheduler.v1.job_service_pb2 import BatchSubmitJobsRequest, ListJobsRequest, SubmitJobRequest
+from farhand.api.scheduler.v1.job_service_pb2 import (
+    BatchSubmitJobsRequest,
+    GetJobRequest,
+    ListJobsRequest,
+    SubmitJobRequest,
+)
 from farhand.api.worker.v1.worker_service_pb2_grpc import WorkerServiceStub
 from farhand.runtime.grpc_channel import make_channel, remote_error
 from farhand.runtime.settings import DialSettings
 from farhand.scheduler.settings import SchedulerSettings
-from tests.fixtures.scheduler_service import SchedulerService, declare
+from tests.fixtures.scheduler_service import SHELL, SchedulerService, declare
 
 
 async def test_the_same_request_id_gives_the_same_job(scheduler: SchedulerService) -> None:
@@ -23,6 +28,12 @@ async def test_the_same_request_id_gives_the_same_job(scheduler: SchedulerServic
     again = (await scheduler.jobs.SubmitJob(request)).job
     assert again.id == first.id
     assert len((await scheduler.jobs.ListJobs(ListJobsRequest())).jobs) == 1
+
+
+async def test_a_submit_answers_what_a_read_would(scheduler: SchedulerService) -> None:
+    job = await scheduler.submit(group="gpu", namespace="company.team", max_deliveries=2)
+    assert job == (await scheduler.jobs.GetJob(GetJobRequest(id=job.id))).job
+    assert job.spec.max_deliveries == 2 and job.spec.task.type == SHELL
 
 
 async def test_the_same_request_id_at_once_on_two_replicas_makes_one_job(

@@ -7,6 +7,7 @@ registry: whether the tenant, the namespace's defaults and the group are there.
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple
 
 from farhand.kernel.errors import FarhandError
@@ -43,3 +44,13 @@ class Submission:
 
 # One for each row, in their order: the job's key; the stored Status of a refusal; or the error that refused it now.
 Answer = tuple[int | bytes | FarhandError, ...]
+
+
+class Fresh(int):
+    """The key of a job that this very call made and that waits in its queue; with what a read would tell of it, so
+    that nobody need read it back."""
+
+    group_uid: str
+    group_key: str
+    fallback: Fallback
+    created_at: datetime

@@ -6,7 +6,7 @@ looks again, under the groups' locks (P10, P11).
 """
 
 import base64
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,14 +14,16 @@ from asyncpg import Connection, Record
 
 from farhand.kernel.errors import FarhandError, GroupDeleting, NotFound, RequestIdReused, TenantNotAllowed, Unavailable
 from farhand.kernel.names import group_label
+from farhand.kernel.resolution import Fallback
 from farhand.scheduler.core.declared import Declared, Placement, place
-from farhand.scheduler.core.submission import Answer, JobRow, Submission
+from farhand.scheduler.core.submission import Answer, Fresh, JobRow, Submission
 from farhand.scheduler.loops.group_commit import GroupCommit, HotConnection
 from farhand.scheduler.store.groups import EncodeLog
 from farhand.scheduler.store.queue import Lanes, NewJob, allot_keys, apply_fallbacks, insert_jobs
 from farhand.scheduler.store.sql import SQL
 
-FALLBACK_LETTER = {"WAIT": "W", "FAIL": "F", "CANCEL": "C"}
+FALLBACK_LETTER = {Fallback.WAIT: "W", Fallback.FAIL: "F", Fallback.CANCEL: "C"}
+FALLBACK_OF_LETTER = {letter: fallback for fallback, letter in FALLBACK_LETTER.items()}
 
 
 class Declarations(Protocol):
@@ -164,6 +166,9 @@ class Enqueue:
                     self._encode_log,
                 )
         self._listener.enqueued({name[0] for name in names}, ended)
+        for index, (placed, rows) in enumerate(zip(batch, checked, strict=True)):
+            if len(rows) == 1 and index not in repeated:
+                answers[index] = _fresh(placed, rows[0], answers[index], groups, ended)
         return answers
 
     async def _remember(
@@ -205,6 +210,23 @@ class Enqueue:
                     refused = (base64.b64decode(part) for part in row["refusals"].split(","))
                     repeated[index] = tuple(key or next(refused) for key in row["keys"])
         return repeated
+
+
+def _fresh(
+    placed: Placed,
+    row: NewJob | bytes | FarhandError,
+    answer: Answer | Exception,
+    groups: Mapping[str, Record],
+    ended: Sequence[int],
+) -> Answer | Exception:
+    """The answer of a call with one row, with all that is known of its job."""
+    if not isinstance(row, NewJob) or not isinstance(answer, tuple) or answer[0] in ended:
+        return answer
+    assert isinstance(answer[0], int)
+    fresh, group = Fresh(answer[0]), groups[row.group_uid]
+    fresh.group_uid, fresh.group_key = row.group_uid, group["key"]
+    fresh.fallback, fresh.created_at = FALLBACK_OF_LETTER[row.fallback], group["now"]
+    return (fresh,)
 
 
 def _try_place(declared: Declared, row: JobRow) -> Placement | FarhandError:

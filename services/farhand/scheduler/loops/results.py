@@ -48,7 +48,7 @@ class Results:
         for completion, answer in zip(completions, answers, strict=True):
             if answer.status != "UNKNOWN":
                 outstanding = stream.outstanding.pop(completion.fence, None)
-                if outstanding is not None and answer.status == "RECORDED" and outstanding.traceparent:
+                if outstanding is not None and answer.status == "RECORDED" and _worth_telling(outstanding, completion):
                     self._on_recorded(outstanding, completion, answer)
         stream.put(ResultAcks([(c.key, c.fence, a.status) for c, a in zip(completions, answers, strict=True)]))
 
@@ -75,3 +75,8 @@ class Results:
         if refs:
             self._on_started(await queue.mark_started(connection, refs))
         return [None] * len(batch)
+
+
+def _worth_telling(outstanding: Outstanding, completion: Completion) -> bool:
+    """Most jobs are not traced and go well: nothing is done about those."""
+    return bool(outstanding.traceparent) or completion.state != "SUCCESS"

@@ -2,15 +2,21 @@
 
 All are children of the job's submit, so that a trace reads from left to right:
 submit, queue wait, assign, run (the worker's), record. Only sampled jobs cost anything.
+A job that failed or was killed is worth a line of the log too, and it carries the trace's id.
 """
 
+import logging
 import time
 from collections.abc import Sequence
+
+from opentelemetry.trace import INVALID_SPAN, Span, use_span
 
 from farhand.kernel.job_id import encode
 from farhand.runtime.telemetry import parent_context, sampled, tracer
 from farhand.scheduler.loops.stream import Outstanding
 from farhand.scheduler.store.queue import Claimed, Completion, Recorded
+
+log = logging.getLogger(__name__)
 
 
 def assigned(jobs: Sequence[Claimed], worker_id: str) -> None:
@@ -28,7 +34,9 @@ def assigned(jobs: Sequence[Claimed], worker_id: str) -> None:
 
 
 def recorded(outstanding: Outstanding, completion: Completion, answer: Recorded) -> None:
-    """A result was recorded."""
+    """A result was recorded: the span of a traced job, and a line about one that did not go well."""
+    span: Span = INVALID_SPAN
+    end = 0
     if outstanding.traceparent and sampled(outstanding.traceparent):
         end = int(answer.ended_at.timestamp() * 1e9) if answer.ended_at else time.time_ns()
         about: dict[str, str | int] = {
@@ -39,4 +47,15 @@ def recorded(outstanding: Outstanding, completion: Completion, answer: Recorded)
         span = tracer().start_span(
             "record", context=parent_context(outstanding.traceparent), start_time=end, attributes=about
         )
-        span.end(max(end, time.time_ns()))
+    if completion.state in ("FAILED", "KILLED"):
+        with use_span(span):  # so that the line has the trace's id
+            log.info(
+                f"a job ended {completion.state}",
+                extra={
+                    "job": encode(completion.key),
+                    "fence": completion.fence,
+                    "worker": completion.worker_id,
+                    "reason": completion.reason,
+                },
+            )
+    span.end(max(end, time.time_ns()))

@@ -15,6 +15,7 @@ from farhand.kernel.names import DEFAULT_TENANT
 from farhand.runtime.raw_batch import RawBatch
 from farhand.runtime.security import Identity, identity
 from farhand.scheduler.core.record import JobRecord
+from farhand.scheduler.core.submission import Fresh
 from farhand.scheduler.rpc.declared_groups import DeclaredGroups
 from farhand.scheduler.rpc.explanations import Explanations
 from farhand.scheduler.rpc.fields import bounded, make_token, read_token, wrong_token
@@ -24,7 +25,7 @@ from farhand.scheduler.rpc.tails import Tails
 from farhand.scheduler.rpc.validation import check_admits
 from farhand.scheduler.rpc.visible_jobs import VisibleJobs
 from farhand.scheduler.rpc.watching import Watching
-from farhand.scheduler.rpc.wire import job_message, job_states
+from farhand.scheduler.rpc.wire import fresh_message, job_message, job_states
 from farhand.scheduler.store.jobs import list_jobs, read_lost
 from farhand.scheduler.store.reading import Reading
 
@@ -58,7 +59,9 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
         self, request: messages.SubmitJobRequest, context: ServicerContext[Any, Any]
     ) -> messages.SubmitJobResponse:
         """See the proto."""
-        key = await self._rooms.submits.one(request, identity(context), _traceparent(context))
+        key, row = await self._rooms.submits.one(request, identity(context), _traceparent(context))
+        if isinstance(key, Fresh):
+            return messages.SubmitJobResponse(job=fresh_message(key, row))
         record = await self._rooms.jobs.again(key, full=True)
         return messages.SubmitJobResponse(job=await self._with_lost(record))
 

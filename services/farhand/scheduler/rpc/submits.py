@@ -33,8 +33,8 @@ class Submits:
         self._tracer = tracer
         self._payload_limit = payload_limit
 
-    async def one(self, request: SubmitJobRequest, caller: Identity, parent: str) -> int:
-        """The key of the job. Raises what its row is refused for."""
+    async def one(self, request: SubmitJobRequest, caller: Identity, parent: str) -> tuple[int, JobRow]:
+        """The key of the job and its row. Raises what the row is refused for."""
         check_request_id(request.request_id)
         with self._tracer.start_as_current_span("submit", context=parent_context(parent)) as span:
             row = self._check(caller, traceparent(span)).row(request.spec, "spec")
@@ -44,7 +44,7 @@ class Submits:
             raise answer
         if isinstance(answer, bytes):
             raise refusal(answer)
-        return answer
+        return answer, row
 
     async def many(
         self, batch: RawBatch[BatchSubmitJobsRequest], caller: Identity, parent: str

@@ -16,6 +16,7 @@ from farhand.runtime.wire import duration, timestamp, timestamp_of_nanoseconds
 from farhand.scheduler.core.explain import GroupFigures
 from farhand.scheduler.core.job import JobState
 from farhand.scheduler.core.record import JobRecord, Lost
+from farhand.scheduler.core.submission import Fresh, JobRow
 
 _STATES = {state: job_pb2.JobState.Value(f"JOB_STATE_{state}") for state in JobState}
 _STATE_OF: dict[int, JobState] = {number: state for state, number in _STATES.items()}
@@ -57,6 +58,24 @@ def job_message(record: JobRecord, *, lost: list[Lost] | None = None) -> job_pb2
             lose_time=timestamp(delivery.lost_at),
             reason=delivery.reason,
         )
+    return message
+
+
+def fresh_message(job: Fresh, row: JobRow) -> job_pb2.Job:
+    """A job that was made just now, as a read would tell it."""
+    message = job_pb2.Job(
+        id=encode(job),
+        worker_group_uid=job.group_uid,
+        state=job_pb2.JOB_STATE_CREATED,
+        create_time=timestamp(job.created_at),
+        task_type=row.task_type,
+        tenant=row.tenant,
+        worker_group=job.group_key,
+    )
+    spec = message.spec
+    spec.tenant, spec.namespace, spec.worker_group = row.tenant, row.namespace or "", job.group_key
+    spec.fallback, spec.max_deliveries = _FALLBACKS[job.fallback], row.max_deliveries
+    spec.task.ParseFromString(row.task)
     return message
 
 

@@ -10,7 +10,7 @@
 -- name: lock_groups_for_enqueue
 -- An enqueue shares the group with claims and other enqueues, and excludes a change of availability,
 -- of the allowed tenants, or a deletion, until it commits (P10, P11).
-SELECT uid, key, allowed_tenants, deleting, gone
+SELECT uid, key, allowed_tenants, deleting, gone, now() AS now
 FROM scheduler.worker_group WHERE uid = ANY($1::text[]) ORDER BY uid FOR KEY SHARE;
 
 -- name: lock_group_for_claim
