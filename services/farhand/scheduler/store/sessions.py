@@ -62,7 +62,7 @@ async def open_session(connection: Connection, opening: Opening, writer: str, en
         if subject != opening.subject:
             raise WorkerIdTaken(
                 f"The worker id {opening.worker_id} belongs to another credential. "
-                "Start this worker with another --id, or with the credential that used it first."
+                "Start this worker with another --worker-id, or with the credential that used it first."
             )
         back: list[GivenBack] = []
         superseded = []
@@ -167,8 +167,8 @@ async def change_session(
     *,
     unstarted: Sequence[int] = (),
 ) -> Left:
-    """CLOSE, DRAIN or GOODBYE a session, if `epoch` (None: any) is still its epoch. A goodbye gives back all that
-    it holds; the jobs of `unstarted` (keys) had not started, so they lose no delivery."""
+    """CLOSE, DRAIN, FENCE or GOODBYE a session, if `epoch` (None: any) is still its epoch. The last two give back all
+    that it holds; the jobs of `unstarted` (keys) had not started, so they lose no delivery."""
     group_uid = await connection.fetchval("SELECT group_uid FROM scheduler.session WHERE id = $1", session_id)
     async with connection.transaction():
         await connection.fetchrow(SQL["lock_group_for_change"], group_uid)
@@ -182,11 +182,16 @@ async def change_session(
         if after != before:
             await connection.execute(SQL["change_session"], session_id, after.state.value, after.draining)
         back: list[GivenBack] = []
-        if event is SessionEvent.GOODBYE:
+        if event in (SessionEvent.GOODBYE, SessionEvent.FENCE):
             held = [job.key for job in await assigned_to(connection, [session_id])]
             costing = [key for key in held if key not in set(unstarted)]
             back = await give_back(
-                connection, session_id, costing=costing, reason="WORKER_STOPPED", writer=writer, encode_log=encode_log
+                connection,
+                session_id,
+                costing=costing,
+                reason="WORKER_STOPPED" if event is SessionEvent.GOODBYE else "FENCED",
+                writer=writer,
+                encode_log=encode_log,
             )
         ended = await settle_group(connection, group_uid, writer, encode_log)
     return _left(group_uid, back, ended)
