@@ -4,6 +4,7 @@ Every submit carries a request_id (P6), so one whose answer was lost is sent aga
 still makes one job.
 """
 
+import logging
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -42,6 +43,8 @@ class SubmitTrace:
 
         try:
             self._telemetry = telemetry.configure("cli")
+            # A collector that is away is no news to who runs a command: the exporter would write to the terminal.
+            logging.getLogger("opentelemetry").addHandler(logging.NullHandler())
         except StartupError as error:
             raise CommandFailed(str(error)) from None
         parent = telemetry.parent_context(os.environ.get("TRACEPARENT", ""))

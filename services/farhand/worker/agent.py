@@ -387,7 +387,9 @@ class Agent:
                 lease_stands=lambda: not self.lease.expired(self._clock()),
             )
             self._runs[key] = run
-            ending = await self._ending(run, task.type)
+            with span.current():
+                ending = await self._ending(run, task.type)
+                _tell(key, ending)
         except Exception:
             log.exception("a run broke", extra={"job": key[0], "fence": key[1]})
         finally:
@@ -439,6 +441,17 @@ _KILLED = Outcome(OutcomeState.KILLED, reason="KILLED", message="the job was kil
 
 
 _BROKEN = Ending(failed("INTERNAL", "the worker could not run the job; its log tells why"), in_time=True, seconds=0.0)
+
+
+def _tell(key: JobKey, ending: Ending) -> None:
+    """A line for whoever asks this worker's log about a job that did not go well."""
+    outcome = ending.outcome
+    if outcome.state in (OutcomeState.FAILED, OutcomeState.KILLED):
+        how = f"a job ended {outcome.state}" if ending.in_time else "a job ended without a result"
+        log.info(
+            how,
+            extra={"job": key[0], "fence": key[1], "reason": outcome.reason, "exit_code": outcome.exit_code},
+        )
 
 
 def _conclude_instantly(task_type: InstantTaskType, task: task_pb2.Task) -> Outcome:

@@ -4,7 +4,9 @@ A span costs some 30 µs and the tracing packages some megabytes, so nothing of 
 is made or imported unless the process exports traces and the trace is sampled.
 """
 
+import contextlib
 import os
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
 from farhand.worker.core.slots import JobKey
@@ -22,6 +24,10 @@ class RunSpan(Protocol):
     @property
     def traceparent(self) -> str:
         """For the task's environment; empty where the job is not traced."""
+        ...
+
+    def current(self) -> AbstractContextManager[object]:
+        """What is logged meanwhile carries the trace's id."""
         ...
 
     def end(self, outcome: Outcome | None) -> None:
@@ -42,6 +48,10 @@ class Untraced:
 
     def __init__(self, traceparent: str) -> None:
         self.traceparent = traceparent
+
+    def current(self) -> AbstractContextManager[object]:
+        """Nothing to do."""
+        return contextlib.nullcontext()
 
     def end(self, outcome: Outcome | None) -> None:
         """Nothing to do."""
@@ -87,6 +97,11 @@ class _Exported:
     def __init__(self, span: "Span", traceparent: str) -> None:
         self._span = span
         self.traceparent = traceparent
+
+    def current(self) -> AbstractContextManager[object]:
+        from opentelemetry.trace import use_span
+
+        return use_span(self._span, record_exception=False, set_status_on_exception=False)
 
     def end(self, outcome: Outcome | None) -> None:
         from opentelemetry.trace import StatusCode
