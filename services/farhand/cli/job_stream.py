@@ -14,7 +14,6 @@ from farhand.cli.session import DEADLINE, Session
 from farhand.cli.submit import SubmitTrace, submit
 
 if TYPE_CHECKING:
-
     from farhand.api.scheduler.v1.job_pb2 import Job
     from farhand.api.scheduler.v1.job_service_pb2 import SubmitJobRequest
 

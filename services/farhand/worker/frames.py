@@ -74,9 +74,7 @@ def heartbeat(beat: Beat, busy_slots: int) -> session_pb2.ConnectRequest:
     )
 
 
-def result(
-    key: JobKey, value: Outcome, *, seconds: float | None = None, log_end: int = 0
-) -> session_pb2.Result:
+def result(key: JobKey, value: Outcome, *, seconds: float | None = None, log_end: int = 0) -> session_pb2.Result:
     """How a run ended; `seconds` unset where nothing ran.
 
     Raises ValueError or TypeError where the outputs can't be written as a Struct.

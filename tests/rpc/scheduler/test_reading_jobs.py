@@ -106,7 +106,9 @@ async def test_jobs_are_listed_in_pages(rows: Rows, histories: Histories, house:
         encode(key) for key in reversed(keys[:5])
     ]
     assert await everything(ListJobsRequest(states=[job_pb2.JOB_STATE_ASSIGNED])) == [encode(keys[0])]
-    assert len(await everything(ListJobsRequest(states=[job_pb2.JOB_STATE_UNSPECIFIED, job_pb2.JOB_STATE_ASSIGNED]))) == 6
+    assert (
+        len(await everything(ListJobsRequest(states=[job_pb2.JOB_STATE_UNSPECIFIED, job_pb2.JOB_STATE_ASSIGNED]))) == 6
+    )
 
     token = (await jobs.ListJobs(ListJobsRequest(page_size=2))).next_page_token
     for wrong, field in (

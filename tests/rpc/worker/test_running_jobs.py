@@ -72,7 +72,7 @@ async def test_the_environment_says_who_runs_and_keeps_the_workers_secrets(
     properties = {"commands": ["env"], "env": {"GREETING": "hello", "COUNT": 3, "FARHAND_FENCE": "99"}}
     await run(fake_scheduler, a_job("job-1", fence=7, properties=properties, traceparent=trace))
     env = dict(line.split("=", 1) for line in fake_scheduler.lines("job-1", 7) if "=" in line)
-    assert env["FARHAND_JOB_ID"], env["FARHAND_TENANT"] == ("job-1", "main")
+    assert (env["FARHAND_JOB_ID"], env["FARHAND_TENANT"]) == ("job-1", "main")
     assert env["FARHAND_FENCE"] == "7"
     assert (env["GREETING"], env["COUNT"], env["TOOLS"]) == ("hello", "3", "/opt/tools")
     assert env["TRACEPARENT"] == trace
@@ -134,7 +134,9 @@ async def test_a_task_that_runs_too_long_is_killed_with_all_its_processes(
 async def test_outputs_are_read_from_stdout_and_not_logged(fake_scheduler: FakeScheduler) -> None:
     result = await run(
         fake_scheduler,
-        a_job("job-1", "echo 'first'", """echo '::{"outputs":{"n":1,"s":"x"}}::'""", """echo '::{"outputs":{"n":2}}::'"""),
+        a_job(
+            "job-1", "echo 'first'", """echo '::{"outputs":{"n":1,"s":"x"}}::'""", """echo '::{"outputs":{"n":2}}::'"""
+        ),
     )
     assert MessageToDict(result.outcome.outputs) == {"exitCode": 0, "vars": {"n": 2, "s": "x"}}
     assert fake_scheduler.lines("job-1") == ["first"]

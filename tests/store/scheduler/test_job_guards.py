@@ -14,7 +14,7 @@ from farhand.scheduler.store.sql import SQL
 from tests.fixtures.scheduler_store import WRITER, MeshStore, encode_log
 
 LETTER = {Fallback.WAIT: "W", Fallback.FAIL: "F", Fallback.CANCEL: "C"}
-STATES = [state for state in JobState]
+STATES = list(JobState)
 EVENTS = ["start", "stale start", "end", "stale end", "lose", "return", "kill", "unavailable", "forbid"]
 
 

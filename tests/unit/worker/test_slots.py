@@ -1,4 +1,4 @@
-"""What a worker holds: the table's stories, one by one. The machine as a whole: tests/properties/test_slots_machine.py."""
+"""What a worker holds: the table's stories, one by one. The whole machine: tests/properties/test_slots_machine.py."""
 
 import pytest
 
