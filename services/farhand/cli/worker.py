@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from farhand.cli.command import command, noun
+from farhand.cli.confirm import confirm
 from farhand.cli.fields import NOTHING, age, enum_name, every_page, listed, states_flag, when
 from farhand.cli.render import document
 from farhand.cli.session import DEADLINE, Session
+from farhand.cli.terminal import plain
 from farhand.kernel.names import group_label
 
 if TYPE_CHECKING:
@@ -96,6 +98,24 @@ def drain(session: Session, id: Id) -> None:
 
     with session.scheduler() as channel:
         answer = WorkerControlServiceStub(channel).DrainWorker(DrainWorkerRequest(id=id), timeout=DEADLINE)
+    _show(session, answer.worker)
+
+
+@command(app, "fence", examples=["farhand worker fence gpu-7", "farhand worker fence gpu-7 --yes"])
+def fence(
+    session: Session, id: Id, yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False
+) -> None:
+    """Say that a worker's machine is dead: its jobs are given to others at once, not only when its lease is over.
+
+    Only if it is true. A worker that still runs is sent away, but until it hears of that its jobs run twice.
+    """
+    from farhand.api.scheduler.v1.worker_control_service_pb2 import FenceWorkerRequest
+    from farhand.api.scheduler.v1.worker_control_service_pb2_grpc import WorkerControlServiceStub
+
+    if not yes:
+        confirm(f"Is worker {plain(id)} dead, with all that ran on it?", otherwise="Nothing was fenced.")
+    with session.scheduler() as channel:
+        answer = WorkerControlServiceStub(channel).FenceWorker(FenceWorkerRequest(id=id), timeout=DEADLINE)
     _show(session, answer.worker)
 
 

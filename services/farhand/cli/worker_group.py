@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from farhand.cli.command import command, noun
+from farhand.cli.confirm import confirm
 from farhand.cli.defaults import Description, Etag, RequestId
 from farhand.cli.failure import CommandFailed, WrongUse
 from farhand.cli.fields import NOTHING, duration_flag, enum_name, every_page, listed, new_request_id, span, when
@@ -182,8 +183,8 @@ def delete(
     from farhand.api.registry.v1.worker_group_service_pb2 import DeleteWorkerGroupRequest
     from farhand.api.registry.v1.worker_group_service_pb2_grpc import WorkerGroupServiceStub
 
-    if force and not yes and sys.stdin.isatty():
-        _confirm(key)
+    if force and not yes:
+        confirm(f"Delete worker group {group_label(key)} and kill all its jobs?", otherwise="Nothing was deleted.")
     with session.registry() as channel:
         request = DeleteWorkerGroupRequest(key=key, etag=etag, force=force)
         answer = WorkerGroupServiceStub(channel).DeleteWorkerGroup(request, timeout=DEADLINE)
@@ -194,14 +195,6 @@ def delete(
         )
     else:
         session.printer.done(f"Worker group {group_label(key)} is deleted.")
-
-
-def _confirm(key: str) -> None:
-    """Ask on the terminal; anything but yes ends the command."""
-    sys.stderr.write(f"Delete worker group {group_label(key)} and kill all its jobs? [y/N] ")
-    sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise CommandFailed("Nothing was deleted.")
 
 
 def _all_figures(session: Session) -> Mapping[str, "GroupFigures"]:

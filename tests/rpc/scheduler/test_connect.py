@@ -8,8 +8,9 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToDict
 
+from farhand.api.registry.v1.worker_pb2 import WORKER_STATE_LOST
 from farhand.api.scheduler.v1.job_service_pb2 import GetJobRequest
-from farhand.api.scheduler.v1.worker_control_service_pb2 import DrainWorkerRequest
+from farhand.api.scheduler.v1.worker_control_service_pb2 import DrainWorkerRequest, FenceWorkerRequest
 from farhand.api.worker.v1 import session_pb2 as pb
 from farhand.runtime.grpc_channel import remote_error
 from tests.fixtures.scheduler_service import SchedulerService
@@ -245,6 +246,25 @@ async def test_draining_an_unknown_worker_names_those_that_look_like_it(schedule
         await scheduler.control.DrainWorker(DrainWorkerRequest(id="gpu-box-2"))
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
     assert "gpu-box-1" in (refused.value.details() or "")
+
+
+async def test_a_fenced_worker_is_sent_away_and_its_jobs_go_to_others_at_once(scheduler: SchedulerService) -> None:
+    dead = await scheduler.worker("dead")
+    job = await scheduler.submit()
+    await dead.credit(1)
+    [old] = await dead.assignments()
+    answer = await scheduler.control.FenceWorker(FenceWorkerRequest(id="dead"))
+    assert answer.worker.state == WORKER_STATE_LOST and answer.given_back_jobs == 1
+    assert (await dead.expect("go_away")).go_away.reason == pb.GO_AWAY_REASON_LEASE_EXPIRED
+    other = await scheduler.worker()
+    await other.credit(1)
+    [new] = await other.assignments()
+    assert new.job_id == job.id and new.fence > old.fence
+    again = await scheduler.worker("dead")
+    assert await again.result(old) == "STALE"
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await scheduler.control.FenceWorker(FenceWorkerRequest(id="deat"))
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
 
 
 async def test_a_goodbye_gives_back_what_is_held(scheduler: SchedulerService) -> None:

@@ -133,6 +133,15 @@ class Sessions:
         self._listener.sessions_changed([session_id])
         await self.recheck([session_id])
 
+    async def fence_worker(self, session_id: int) -> int:
+        """An operator's word that a worker is dead: its jobs are given back now. Answers how many. Raises
+        Unavailable."""
+        left = await self._change(session_id, None, SessionEvent.FENCE)
+        log.warning("a worker was fenced", extra={"session": session_id, "given_back": len(left.returned)})
+        self._listener.sessions_changed([session_id])
+        await self.recheck([session_id])
+        return len(left.returned) + len(left.ended)
+
     async def goodbye(self, stream: Stream, unstarted: Sequence[int]) -> None:
         """The worker stops; what it holds is given back. Raises Unavailable."""
         await self._change(stream.session_id, stream.epoch, SessionEvent.GOODBYE, unstarted)
@@ -204,12 +213,13 @@ class Sessions:
 
     async def _change(
         self, session_id: int, epoch: int | None, event: SessionEvent, unstarted: Sequence[int] = ()
-    ) -> None:
+    ) -> Left:
         async with self._database() as connection:
             left = await store.change_session(
                 connection, session_id, epoch, event, self._writer, self._encode_log, unstarted=unstarted
             )
         self._tell(left)
+        return left
 
     def _tell(self, left: Left) -> None:
         if left.changed:

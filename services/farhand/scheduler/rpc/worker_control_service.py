@@ -27,14 +27,26 @@ class WorkerControlService(worker_control_service_pb2_grpc.WorkerControlServiceS
         self, request: pb.DrainWorkerRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.DrainWorkerResponse:
         """Nothing is assigned to it once this answers (P8)."""
-        row = await self._session(request.id)
-        if row["state"] in ("LOST", "STOPPED"):
-            raise WorkerNotConnected(
-                f"Worker {shown(request.id)} is {row['state']}; there is nothing to drain. "
-                "`farhand worker list` shows those that are connected."
-            )
+        row = await self._living(request.id, "drain")
         await self._sessions.drain_worker(row["id"])
         return pb.DrainWorkerResponse(worker=_worker(await self._session(request.id)))
+
+    async def FenceWorker(
+        self, request: pb.FenceWorkerRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.FenceWorkerResponse:
+        """Its jobs are given back now."""
+        row = await self._living(request.id, "fence")
+        count = await self._sessions.fence_worker(row["id"])
+        return pb.FenceWorkerResponse(worker=_worker(await self._session(request.id)), given_back_jobs=count)
+
+    async def _living(self, worker_id: str, what: str) -> asyncpg.Record:
+        row = await self._session(worker_id)
+        if row["state"] in ("LOST", "STOPPED"):
+            raise WorkerNotConnected(
+                f"Worker {shown(worker_id)} is {row['state']}; there is nothing to {what}. "
+                "`farhand worker list` shows those that are connected."
+            )
+        return row
 
     async def _session(self, worker_id: str) -> asyncpg.Record:
         try:

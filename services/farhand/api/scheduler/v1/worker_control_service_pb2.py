@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from farhand.api.registry.v1 import worker_pb2 as farhand_dot_api_dot_registry_dot_v1_dot_worker__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n5farhand/api/scheduler/v1/worker_control_service.proto\x12\x18\x66\x61rhand.api.scheduler.v1\x1a$farhand/api/registry/v1/worker.proto\" \n\x12\x44rainWorkerRequest\x12\n\n\x02id\x18\x01 \x01(\t\"F\n\x13\x44rainWorkerResponse\x12/\n\x06worker\x18\x01 \x01(\x0b\x32\x1f.farhand.api.registry.v1.Worker2\x82\x01\n\x14WorkerControlService\x12j\n\x0b\x44rainWorker\x12,.farhand.api.scheduler.v1.DrainWorkerRequest\x1a-.farhand.api.scheduler.v1.DrainWorkerResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n5farhand/api/scheduler/v1/worker_control_service.proto\x12\x18\x66\x61rhand.api.scheduler.v1\x1a$farhand/api/registry/v1/worker.proto\" \n\x12\x44rainWorkerRequest\x12\n\n\x02id\x18\x01 \x01(\t\"F\n\x13\x44rainWorkerResponse\x12/\n\x06worker\x18\x01 \x01(\x0b\x32\x1f.farhand.api.registry.v1.Worker\" \n\x12\x46\x65nceWorkerRequest\x12\n\n\x02id\x18\x01 \x01(\t\"_\n\x13\x46\x65nceWorkerResponse\x12/\n\x06worker\x18\x01 \x01(\x0b\x32\x1f.farhand.api.registry.v1.Worker\x12\x17\n\x0fgiven_back_jobs\x18\x02 \x01(\x05\x32\xee\x01\n\x14WorkerControlService\x12j\n\x0b\x44rainWorker\x12,.farhand.api.scheduler.v1.DrainWorkerRequest\x1a-.farhand.api.scheduler.v1.DrainWorkerResponse\x12j\n\x0b\x46\x65nceWorker\x12,.farhand.api.scheduler.v1.FenceWorkerRequest\x1a-.farhand.api.scheduler.v1.FenceWorkerResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,6 +36,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DRAINWORKERREQUEST']._serialized_end=153
   _globals['_DRAINWORKERRESPONSE']._serialized_start=155
   _globals['_DRAINWORKERRESPONSE']._serialized_end=225
-  _globals['_WORKERCONTROLSERVICE']._serialized_start=228
-  _globals['_WORKERCONTROLSERVICE']._serialized_end=358
+  _globals['_FENCEWORKERREQUEST']._serialized_start=227
+  _globals['_FENCEWORKERREQUEST']._serialized_end=259
+  _globals['_FENCEWORKERRESPONSE']._serialized_start=261
+  _globals['_FENCEWORKERRESPONSE']._serialized_end=356
+  _globals['_WORKERCONTROLSERVICE']._serialized_start=359
+  _globals['_WORKERCONTROLSERVICE']._serialized_end=597
 # @@protoc_insertion_point(module_scope)

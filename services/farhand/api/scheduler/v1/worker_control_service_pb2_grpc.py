@@ -40,6 +40,11 @@ class WorkerControlServiceStub:
                 request_serializer=farhand_dot_api_dot_scheduler_dot_v1_dot_worker__control__service__pb2.DrainWorkerRequest.SerializeToString,
                 response_deserializer=farhand_dot_api_dot_scheduler_dot_v1_dot_worker__control__service__pb2.DrainWorkerResponse.FromString,
                 _registered_method=True)
+        self.FenceWorker = channel.unary_unary(
+                '/farhand.api.scheduler.v1.WorkerControlService/FenceWorker',
+                request_serializer=farhand_dot_api_dot_scheduler_dot_v1_dot_worker__control__service__pb2.FenceWorkerRequest.SerializeToString,
+                response_deserializer=farhand_dot_api_dot_scheduler_dot_v1_dot_worker__control__service__pb2.FenceWorkerResponse.FromString,
+                _registered_method=True)
 
 
 class WorkerControlServiceServicer:
@@ -57,6 +62,19 @@ class WorkerControlServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FenceWorker(self, request, context):
+        """FenceWorker is an operator's word that a worker's machine is dead, with all
+        its processes: its jobs are given back at once instead of after its lease,
+        and each costs a delivery. Say it only when it is true: a worker that lives
+        is sent away and stops what it holds, but until it hears of that, its runs
+        overlap with the new ones. Caller: admin. Errors: NOT_FOUND with near
+        matches; FAILED_PRECONDITION (WORKER_NOT_CONNECTED) for one that is LOST or
+        STOPPED already.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WorkerControlServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -64,6 +82,11 @@ def add_WorkerControlServiceServicer_to_server(servicer, server):
                     servicer.DrainWorker,
                     request_deserializer=farhand_dot_api_dot_scheduler_dot_v1_dot_worker__control__service__pb2.DrainWorkerRequest.FromString,
                     response_serializer=farhand_dot_api_dot_scheduler_dot_v1_dot_worker__control__service__pb2.DrainWorkerResponse.SerializeToString,
+            ),
+            'FenceWorker': grpc.unary_unary_rpc_method_handler(
+                    servicer.FenceWorker,
+                    request_deserializer=farhand_dot_api_dot_scheduler_dot_v1_dot_worker__control__service__pb2.FenceWorkerRequest.FromString,
+                    response_serializer=farhand_dot_api_dot_scheduler_dot_v1_dot_worker__control__service__pb2.FenceWorkerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -94,6 +117,33 @@ class WorkerControlService:
             '/farhand.api.scheduler.v1.WorkerControlService/DrainWorker',
             farhand_dot_api_dot_scheduler_dot_v1_dot_worker__control__service__pb2.DrainWorkerRequest.SerializeToString,
             farhand_dot_api_dot_scheduler_dot_v1_dot_worker__control__service__pb2.DrainWorkerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FenceWorker(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farhand.api.scheduler.v1.WorkerControlService/FenceWorker',
+            farhand_dot_api_dot_scheduler_dot_v1_dot_worker__control__service__pb2.FenceWorkerRequest.SerializeToString,
+            farhand_dot_api_dot_scheduler_dot_v1_dot_worker__control__service__pb2.FenceWorkerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,6 +40,15 @@ class WorkerControlServiceStub:
     FAILED_PRECONDITION (WORKER_NOT_CONNECTED) for one that is LOST or STOPPED.
     Idempotent.
     """
+    FenceWorker: _grpc.UnaryUnaryMultiCallable[_worker_control_service_pb2.FenceWorkerRequest, _worker_control_service_pb2.FenceWorkerResponse]
+    """FenceWorker is an operator's word that a worker's machine is dead, with all
+    its processes: its jobs are given back at once instead of after its lease,
+    and each costs a delivery. Say it only when it is true: a worker that lives
+    is sent away and stops what it holds, but until it hears of that, its runs
+    overlap with the new ones. Caller: admin. Errors: NOT_FOUND with near
+    matches; FAILED_PRECONDITION (WORKER_NOT_CONNECTED) for one that is LOST or
+    STOPPED already.
+    """
 
 @_typing.type_check_only
 class WorkerControlServiceAsyncStub(WorkerControlServiceStub):
@@ -52,6 +61,15 @@ class WorkerControlServiceAsyncStub(WorkerControlServiceStub):
     worker's process. Caller: admin. Errors: NOT_FOUND with near matches;
     FAILED_PRECONDITION (WORKER_NOT_CONNECTED) for one that is LOST or STOPPED.
     Idempotent.
+    """
+    FenceWorker: _aio.UnaryUnaryMultiCallable[_worker_control_service_pb2.FenceWorkerRequest, _worker_control_service_pb2.FenceWorkerResponse]  # type: ignore[assignment]
+    """FenceWorker is an operator's word that a worker's machine is dead, with all
+    its processes: its jobs are given back at once instead of after its lease,
+    and each costs a delivery. Say it only when it is true: a worker that lives
+    is sent away and stops what it holds, but until it hears of that, its runs
+    overlap with the new ones. Caller: admin. Errors: NOT_FOUND with near
+    matches; FAILED_PRECONDITION (WORKER_NOT_CONNECTED) for one that is LOST or
+    STOPPED already.
     """
 
 class WorkerControlServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -68,6 +86,21 @@ class WorkerControlServiceServicer(metaclass=_abc_1.ABCMeta):
         worker's process. Caller: admin. Errors: NOT_FOUND with near matches;
         FAILED_PRECONDITION (WORKER_NOT_CONNECTED) for one that is LOST or STOPPED.
         Idempotent.
+        """
+
+    @_abc_1.abstractmethod
+    def FenceWorker(
+        self,
+        request: _worker_control_service_pb2.FenceWorkerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_control_service_pb2.FenceWorkerResponse, _abc.Awaitable[_worker_control_service_pb2.FenceWorkerResponse]]:
+        """FenceWorker is an operator's word that a worker's machine is dead, with all
+        its processes: its jobs are given back at once instead of after its lease,
+        and each costs a delivery. Say it only when it is true: a worker that lives
+        is sent away and stops what it holds, but until it hears of that, its runs
+        overlap with the new ones. Caller: admin. Errors: NOT_FOUND with near
+        matches; FAILED_PRECONDITION (WORKER_NOT_CONNECTED) for one that is LOST or
+        STOPPED already.
         """
 
 def add_WorkerControlServiceServicer_to_server(servicer: WorkerControlServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
