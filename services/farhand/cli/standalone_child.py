@@ -122,7 +122,11 @@ class Child:
         with _Pipe() as ready, _Pipe() as output:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command(),
-                env={**self._environment(), "FARHAND_READY_FD": str(ready.writer), "FARHAND_PARENT_DEATH": "1"},
+                env={
+                    **self._environment(),
+                    "FARHAND_READY_FD": str(ready.writer),
+                    "FARHAND_PARENT_DEATH": str(os.getpid()),
+                },
                 pass_fds=[ready.writer],
                 stdin=asyncio.subprocess.DEVNULL,
                 # Not asyncio's own pipe: with that, wait() waits for whoever inherited it as well.

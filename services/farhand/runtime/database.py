@@ -52,6 +52,7 @@ _LOST: tuple[type[BaseException], ...] = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
+    asyncpg.IdleInTransactionSessionTimeoutError,  # we stood still in a transaction, and the server hung up
     asyncpg.InternalClientError,  # the driver lost its place: the server's farewell met a statement of ours
 )
 _HOPELESS: tuple[type[BaseException], ...] = (

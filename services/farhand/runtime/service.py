@@ -72,10 +72,10 @@ class Lifecycle:
 def run(name: str, settings: LogSettings, main: Callable[[Lifecycle], Awaitable[None]]) -> NoReturn:
     """Run a service to its end and exit: 0 after a stop, 1 after an error, 128 + n on a second signal n.
 
-    FARHAND_PARENT_DEATH=1 in the environment: SIGTERM when the parent dies.
+    FARHAND_PARENT_DEATH=PID of the parent in the environment: SIGTERM when that dies.
     """
-    if os.environ.pop(PARENT_DEATH, ""):
-        end_with_parent(signal.SIGTERM)
+    if parent := os.environ.pop(PARENT_DEATH, ""):
+        end_with_parent(signal.SIGTERM, int(parent))
     ready_fd = os.environ.pop(READY_FD, "")
     logs.configure(name, settings)
     sys.exit(asyncio.run(_live(name, main, int(ready_fd) if ready_fd else None)))

@@ -63,7 +63,7 @@ async def parent(lifecycle: Lifecycle) -> None:
         sys.executable,
         __file__,
         "until_stopped",
-        env={**os.environ, "FARHAND_PARENT_DEATH": "1", "FARHAND_READY_FD": "1"},
+        env={**os.environ, "FARHAND_PARENT_DEATH": str(os.getpid()), "FARHAND_READY_FD": "1"},
     )
     await child.wait()
 

@@ -173,6 +173,22 @@ async def test_a_database_that_is_away_means_unavailable() -> None:
     await engine.dispose()
 
 
+async def test_a_transaction_that_stood_still_until_the_server_hung_up_means_unavailable(fresh_database: str) -> None:
+    raw = await connect(fresh_database)
+    over = asyncio.Event()
+    raw.add_termination_listener(lambda _: over.set())
+    transaction = raw.transaction()
+    await transaction.start()
+    await raw.execute("SET LOCAL idle_in_transaction_session_timeout = '1ms'")
+    await asyncio.wait_for(over.wait(), 10)
+    assert isinstance(
+        database_error(asyncpg.IdleInTransactionSessionTimeoutError("terminating connection")), Unavailable
+    )
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)) as caught:
+        await raw.execute("SELECT 1")
+    assert isinstance(database_error(caught.value), Unavailable)
+
+
 async def test_a_faulty_statement_is_not_taken_for_an_outage(fresh_database: str) -> None:
     engine = make_engine(fresh_database)
     assert database_error(await provoke(engine, "SELECT 1/0")) is None

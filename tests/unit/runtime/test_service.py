@@ -126,6 +126,11 @@ def test_a_service_ends_with_its_supervisor_even_after_kill_9(stories: list[Stor
     assert [line["message"] for line in lines(errors)] == ["ready", "stopping", "drained"]
 
 
+def test_a_service_whose_supervisor_died_before_it_could_tell_ends_at_once(stories: list[Story]) -> None:
+    story = start(stories, "waiting", FARHAND_PARENT_DEATH=str(os.getppid()))
+    assert story.end() == (-signal.SIGTERM, "")
+
+
 def test_json_lines_have_the_same_keys_and_no_password(stories: list[Story]) -> None:
     story = start(stories, "until_stopped")
     assert "secret" in story.ready["url"]  # who started it needs it

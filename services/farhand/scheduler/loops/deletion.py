@@ -124,12 +124,16 @@ class Deletion:
         while keys:
             async with using(self._connection) as connection:
                 keys = await read_not_killed(connection, group.uid, after=keys[-1], limit=KILLS_AT_ONCE)
+            lost: BaseException | None = None
             try:
                 async with asyncio.TaskGroup() as siblings:
                     for key in keys:
                         siblings.create_task(self._kills.kill(key, GRACE_MS))
             except* Unavailable as errors:
-                raise Unavailable("A kill could not be recorded.") from errors
+                lost = errors
+            # Not inside of except*: some releases of Python 3.11 make a group of what is raised there.
+            if lost is not None:
+                raise Unavailable("A kill could not be recorded.") from lost
 
     async def _resolve(self, group: Leaving, left: JobsLeft) -> None:
         try:
