@@ -76,6 +76,11 @@ class Link:
         """A session stands."""
         return self._live.is_set()
 
+    @property
+    def dialing(self) -> bool:
+        """A dial is under way, or a session stands."""
+        return self._stream is not None
+
     async def connected(self) -> "WorkerServiceAsyncStub":
         """The stub of the present session; waits for one."""
         await self._live.wait()
@@ -122,6 +127,7 @@ class Link:
             try:
                 return await self._stream.run()
             finally:
+                self._stream = None
                 self._live.clear()
                 self._agent.note()
 
@@ -130,6 +136,7 @@ class Link:
         self._redial.accepted()
         self._told = float("-inf")
         self._live.set()
+        self._agent.note()
         del self._hello.dead_incarnations[:]  # it was told
         if not self._accepted:
             self._accepted = True

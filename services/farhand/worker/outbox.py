@@ -36,6 +36,7 @@ class Outbox:
         self._started: dict[JobKey, None] = {}
         self._results: deque[session_pb2.Result] = deque()
         self._credit: int | None = None
+        self._credit_told = 0
         self._goodbye: session_pb2.ConnectRequest | None = None
         self._ready = asyncio.Event()
 
@@ -69,9 +70,10 @@ class Outbox:
         self._ready.set()
 
     def credit(self, limit: int) -> None:
-        """The credit is now this."""
-        self._credit = limit
-        self._ready.set()
+        """The credit is now this; told where it is news."""
+        if limit != self._credit_told:
+            self._credit_told = self._credit = limit
+            self._ready.set()
 
     def goodbye(self, frame: session_pb2.ConnectRequest) -> None:
         """The last frame, behind all others."""

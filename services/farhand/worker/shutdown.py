@@ -19,6 +19,7 @@ from farhand.worker.log_sender import LogSender
 log = logging.getLogger(__name__)
 
 KILL_SECONDS = ABANDON_GRACE + 5.0  # for what is given up to be dead
+GREETING_SECONDS = 3.0
 FLUSH_SECONDS = 10.0
 GOODBYE_SECONDS = 3.0
 
@@ -28,6 +29,8 @@ async def shut_down(agent: Agent, link: Link, logs: LogSender, drain_timeout: fl
     agent.drain()
     log.info("draining", extra={"running": agent.slots.busy, "timeout": drain_timeout})
     # Without a session nothing can be assigned either, and a new one says in its hello that this worker drains.
+    # A dial that is under way is waited for, so that a scheduler which welcomes this worker now is told goodbye.
+    await _within(GREETING_SECONDS, agent.until(lambda: link.live or not link.dialing))
     idle = agent.until(lambda: agent.slots.busy == 0 and (agent.drained or not link.live))
     if not await _within(drain_timeout, idle):
         log.warning("the drain ran out of time", extra={"running": agent.slots.busy})

@@ -11,13 +11,9 @@ from farhand.api.worker.v1 import session_pb2 as pb
 from farhand.kernel.errors import NotFound, PermissionDenied, Unavailable
 from farhand.runtime.service import StartupError
 from tests.fixtures.fake_scheduler import NOOP, FakeScheduler, a_job, keys
+from tests.rpc.worker.gates import a_gate
 
 SUCCESS = outcome_pb2.OUTCOME_STATE_SUCCESS
-
-
-def a_gate(folder: Path) -> str:
-    """A command that ends once the gate is opened: `(folder / "open").touch()`; each run leaves a line in `runs`."""
-    return f"echo run >> {folder}/runs; while [ ! -e {folder}/open ]; do sleep 0.05; done"
 
 
 async def test_hello_says_who_dials(fake_scheduler: FakeScheduler) -> None:
@@ -291,7 +287,7 @@ async def test_two_workers_never_share_a_data_folder(fake_scheduler: FakeSchedul
     await fake_scheduler.run_worker(data=tmp_path / "shared")
     await fake_scheduler.session()
     second = await fake_scheduler.run_worker(data=tmp_path / "shared")
-    with pytest.raises(StartupError, match="in use by another worker .pid"):
+    with pytest.raises(StartupError, match=r"in use by another worker \(pid"):
         await second.ended()
 
 

@@ -85,9 +85,16 @@ class TaskContext(Protocol):
 
 
 class TaskType(Protocol):
-    """One type of task. Made once per worker, without arguments; runs go on side by side."""
+    """One type of task, made without arguments.
 
-    type: ClassVar[str]
+    A built-in one is made once per worker, and its runs go on side by side; one of another package is made
+    for each run, in a process of that run (foreign.py).
+    """
+
+    @property
+    def type(self) -> str:
+        """Its dotted name; a class attribute does."""
+        ...
 
     def validate(self, properties: Mapping[str, Any]) -> Sequence[Violation]:
         """What is wrong with the properties; paths are relative to them."""

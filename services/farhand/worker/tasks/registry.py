@@ -1,12 +1,13 @@
 """Which task types this worker can run: its own, and those of other packages.
 
 Another package adds a type by an entry point in the group `farhand.tasks`, whose
-name is the type's and whose object is the class:
+name is the type's and whose object is the class (see base.TaskType):
 
     [project.entry-points."farhand.tasks"]
     "org.example.Greet" = "example.greet:Greet"
 
-A package that can't be loaded is told in the log and left out; the rest work.
+Its code is never imported here, only in a process of its own for each run
+(foreign.py); a package that can't be loaded fails its own jobs and nothing else.
 """
 
 import logging
@@ -15,6 +16,7 @@ from importlib import metadata
 
 from farhand.kernel.names import check_task_type
 from farhand.worker.tasks.base import InstantTaskType, TaskType
+from farhand.worker.tasks.foreign import ForeignTask
 from farhand.worker.tasks.noop import Noop
 from farhand.worker.tasks.shell import ShellCommands
 
@@ -56,27 +58,13 @@ def load(entry_points: Iterable[metadata.EntryPoint] | None = None) -> TaskTypes
     types = built_in()
     taken = {each.type for each in types}
     for entry in metadata.entry_points(group=ENTRY_POINT_GROUP) if entry_points is None else entry_points:
-        try:
-            made = entry.load()()
-            problem = _problem(entry.name, made, taken)
-        except Exception as error:  # whatever a stranger's import raises
-            problem = f"{type(error).__name__}: {error}"
-            made = None
-        if problem or made is None:
-            log.error("task type left out", extra={"type": entry.name, "entry_point": entry.value, "why": problem})
+        if entry.name in taken:
+            why = "the type is there already"
+        elif violations := check_task_type("type", entry.name):
+            why = violations[0].description
+        else:
+            taken.add(entry.name)
+            types.append(ForeignTask(entry.name, entry.value))
             continue
-        taken.add(entry.name)
-        types.append(made)
+        log.error("task type left out", extra={"type": entry.name, "entry_point": entry.value, "why": why})
     return TaskTypes(types)
-
-
-def _problem(name: str, made: object, taken: set[str]) -> str:
-    if name in taken:
-        return "the type is there already"
-    if getattr(made, "type", None) != name:
-        return f"its class says type = {getattr(made, 'type', None)!r}"
-    if violations := check_task_type("type", name):
-        return violations[0].description
-    if not callable(getattr(made, "validate", None)) or not callable(getattr(made, "run", None)):
-        return "it has no validate() and run()"
-    return ""

@@ -1,0 +1,83 @@
+"""`python -m farhand.worker.tasks.host FOLDER`: runs one task of another package, in a process of its own.
+
+Started by foreign.py under the warden. Whatever the task prints is its log; its
+outcome goes to a file. A kill or a timeout ends this process like any other.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+from farhand.worker.process_control import ProcessStartError
+from farhand.worker.tasks.base import LineFilter, Outcome, failed
+from farhand.worker.tasks.foreign import OUTCOME_FILE, TASK_FILE, write_outcome
+from farhand.worker.tasks.properties import invalid
+
+
+class HostContext:
+    """The TaskContext of a task that has a process of its own."""
+
+    def __init__(self, properties: Mapping[str, Any], env: Mapping[str, str]) -> None:
+        self.properties = properties
+        self.env = env
+
+    def log(self, text: str) -> None:
+        """See TaskContext.log."""
+        print(text, file=sys.stderr, flush=True)
+
+    def folder(self) -> Path:
+        """See TaskContext.folder."""
+        return Path.cwd()
+
+    async def run_process(
+        self, argv: Sequence[str], *, env: Mapping[str, str], on_stdout: LineFilter | None = None
+    ) -> int:
+        """See TaskContext.run_process. What it starts is ours to wait for, and the warden's to end."""
+        pipe = None if on_stdout is None else asyncio.subprocess.PIPE
+        try:
+            process = await asyncio.create_subprocess_exec(*argv, env={**os.environ, **env}, stdout=pipe)
+        except OSError as error:
+            raise ProcessStartError(f"can't run {argv[0]!r}: {error.strerror}") from error
+        if process.stdout is not None and on_stdout is not None:
+            async for line in process.stdout:
+                text = line.decode("utf-8", "replace").removesuffix("\n")
+                if not on_stdout(text):
+                    print(text, flush=True)
+        return await process.wait()
+
+
+async def outcome_of(task: Mapping[str, Any]) -> Outcome:
+    """Load the class, check the properties, run it."""
+    context = HostContext(task["properties"], task["env"])
+    try:
+        task_type = EntryPoint("task", task["object"], "farhand.tasks").load()()
+        if violations := task_type.validate(context.properties):
+            outcome = invalid(violations)
+            context.log(outcome.message)
+            return outcome
+        answer = await task_type.run(context)
+    except Exception as error:
+        traceback.print_exc()
+        return failed("INTERNAL", f"{type(error).__name__}: {error}"[:1000])
+    if not isinstance(answer, Outcome):
+        return failed("INTERNAL", f"the task returned {answer!r}; it must return an Outcome"[:1000])
+    return answer
+
+
+def main(folder: Path) -> None:
+    """Run the task that the folder describes."""
+    outcome = asyncio.run(outcome_of(json.loads((folder / TASK_FILE).read_text())))
+    try:
+        write_outcome(folder / OUTCOME_FILE, outcome)
+    except (TypeError, ValueError) as error:
+        write_outcome(folder / OUTCOME_FILE, failed("INTERNAL", f"the task's outputs are no JSON: {error}"))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
