@@ -18,7 +18,9 @@ from farhand.api.scheduler.v1.job_service_pb2 import (
 from farhand.api.worker.v1.worker_service_pb2_grpc import WorkerServiceStub
 from farhand.runtime.grpc_channel import make_channel, remote_error
 from farhand.runtime.settings import DialSettings
+from farhand.scheduler.core.declared import Group, RemovedGroup
 from farhand.scheduler.settings import SchedulerSettings
+from tests.fixtures.fake_registry import FakeRegistry
 from tests.fixtures.scheduler_service import SHELL, SchedulerService, declare
 
 
@@ -65,6 +67,52 @@ async def test_a_repeated_batch_gets_the_same_answers_for_its_good_and_its_bad_r
     again = await scheduler.jobs.BatchSubmitJobs(request)
     assert [result.job_id for result in again.results] == [result.job_id for result in first.results]
     assert again.results[250].error.message == first.results[250].error.message
+
+
+@pytest.fixture
+async def following(fresh_database: str, registry: FakeRegistry) -> AsyncIterator[SchedulerService]:
+    """A scheduler that follows a registry with the default group alone."""
+    settings = SchedulerSettings(
+        listen="127.0.0.1:0", registry=registry.address, database_url=fresh_database, drain_timeout=0.2
+    )
+    service = SchedulerService(fresh_database, settings)
+    await service.start()
+    yield service
+    await service.stop()
+
+
+async def test_a_request_that_made_no_job_may_be_tried_again_with_its_id(
+    following: SchedulerService, registry: FakeRegistry
+) -> None:
+    one = SubmitJobRequest(spec=following.spec(group="gpu"), request_id="one")
+    many = BatchSubmitJobsRequest(specs=[following.spec(group="gpu")] * 3, request_id="many")
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await following.jobs.SubmitJob(one)
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+    assert all(row.HasField("error") for row in (await following.jobs.BatchSubmitJobs(many)).results)
+
+    await registry.declare(Group("u-gpu", "gpu"))
+    job = (await following.jobs.SubmitJob(one)).job
+    rows = (await following.jobs.BatchSubmitJobs(many)).results
+    assert job.worker_group == "gpu" and all(row.job_id for row in rows)
+
+    # What made a job is remembered, also when nothing could be made of it any more.
+    await registry.declare(RemovedGroup("u-gpu"))
+    with pytest.raises(grpc.aio.AioRpcError):
+        await following.submit(group="gpu")
+    assert (await following.jobs.SubmitJob(one)).job.id == job.id
+    assert (await following.jobs.BatchSubmitJobs(many)).results == rows
+
+
+async def test_of_a_batch_with_a_job_the_refusals_are_remembered_too(
+    following: SchedulerService, registry: FakeRegistry
+) -> None:
+    request = BatchSubmitJobsRequest(specs=[following.spec(), following.spec(group="gpu")], request_id="both")
+    first = await following.jobs.BatchSubmitJobs(request)
+    assert [row.WhichOneof("result") for row in first.results] == ["job_id", "error"]
+    await registry.declare(Group("u-gpu", "gpu"))
+    await following.submit(group="gpu")
+    assert await following.jobs.BatchSubmitJobs(request) == first
 
 
 async def test_jobs_submitted_one_after_another_are_assigned_in_that_order(scheduler: SchedulerService) -> None:

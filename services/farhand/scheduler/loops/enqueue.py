@@ -174,13 +174,16 @@ class Enqueue:
     async def _remember(
         self, connection: Connection, batch: Sequence[Placed], answers: Sequence[Answer | Exception]
     ) -> dict[int, Answer | Exception]:
-        """Note the request ids. Answers, by place in the batch, what a known id was answered before (P6)."""
+        """Note the request ids of calls that make jobs. Answers, by place in the batch, what a known id was answered.
+
+        A call whose every row is refused leaves no memory: tried again with the same id, it may find its group
+        there. But where the id was answered with jobs before, that answer stands (P6).
+        """
         first: dict[tuple[str, str], int] = {}
-        for index, placed in enumerate(batch):
-            if placed.submission.request_id:
+        for index, (placed, answer) in enumerate(zip(batch, answers, strict=True)):
+            assert isinstance(answer, tuple)
+            if placed.submission.request_id and any(isinstance(entry, int) for entry in answer):
                 first.setdefault((placed.submission.tenant, placed.submission.request_id), index)
-        if not first:
-            return {}
         columns: list[tuple[str, str, bytes, str, str]] = []
         for (tenant, request_id), index in first.items():
             answer = answers[index]
@@ -193,22 +196,25 @@ class Enqueue:
             ]
             encoded = ",".join(base64.b64encode(status).decode() for status in refusals)
             columns.append((tenant, request_id, batch[index].submission.body_hash, keys, encoded))
-        rows = await connection.fetch(SQL["remember_requests"], *[list(c) for c in zip(*columns, strict=True)])
-        new = {(row["tenant"], row["request_id"]) for row in rows}
+        new: set[tuple[str, str]] = set()
+        if columns:
+            rows = await connection.fetch(SQL["remember_requests"], *[list(c) for c in zip(*columns, strict=True)])
+            new = {(row["tenant"], row["request_id"]) for row in rows}
         repeated: dict[int, Answer | Exception] = {}
         for index, placed in enumerate(batch):
             name = (placed.submission.tenant, placed.submission.request_id)
-            if placed.submission.request_id and not (name in new and first[name] == index):
-                row = await connection.fetchrow(SQL["recall_request"], *name)
-                if row is None:  # pruned in this very moment
-                    repeated[index] = Unavailable("The request_id's memory is just being cleared; try again.")
-                elif row["body_hash"] != placed.submission.body_hash:
-                    repeated[index] = RequestIdReused(
-                        f"The request_id {name[1]!r} was used before for another request. A new one needs a new id."
-                    )
-                else:
-                    refused = (base64.b64decode(part) for part in row["refusals"].split(","))
-                    repeated[index] = tuple(key or next(refused) for key in row["keys"])
+            if not placed.submission.request_id or (name in new and first[name] == index):
+                continue
+            row = await connection.fetchrow(SQL["recall_request"], *name)
+            if row is not None and row["body_hash"] != placed.submission.body_hash:
+                repeated[index] = RequestIdReused(
+                    f"The request_id {name[1]!r} was used before for another request. A new one needs a new id."
+                )
+            elif row is not None:
+                refused = (base64.b64decode(part) for part in row["refusals"].split(","))
+                repeated[index] = tuple(key or next(refused) for key in row["keys"])
+            elif name in first:  # pruned in this very moment
+                repeated[index] = Unavailable("The request_id's memory is just being cleared; try again.")
         return repeated
 
 
