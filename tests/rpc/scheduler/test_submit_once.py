@@ -98,8 +98,7 @@ async def test_a_request_that_made_no_job_may_be_tried_again_with_its_id(
 
     # What made a job is remembered, also when nothing could be made of it any more.
     await registry.declare(RemovedGroup("u-gpu"))
-    with pytest.raises(grpc.aio.AioRpcError):
-        await following.submit(group="gpu")
+    await following.until(job.id, "KILLED")
     assert (await following.jobs.SubmitJob(one)).job.id == job.id
     assert (await following.jobs.BatchSubmitJobs(many)).results == rows
 
