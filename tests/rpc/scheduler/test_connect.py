@@ -12,6 +12,7 @@ from farhand.api.registry.v1.worker_pb2 import WORKER_STATE_LOST
 from farhand.api.scheduler.v1.job_service_pb2 import GetJobRequest
 from farhand.api.scheduler.v1.worker_control_service_pb2 import DrainWorkerRequest, FenceWorkerRequest
 from farhand.api.worker.v1 import session_pb2 as pb
+from farhand.runtime.database import connect
 from farhand.runtime.grpc_channel import remote_error
 from tests.fixtures.scheduler_service import SchedulerService
 
@@ -68,6 +69,18 @@ async def test_jobs_go_only_to_workers_of_their_group_and_type(scheduler: Schedu
     assert [assignment.job_id for assignment in await gpu.assignments()] == [wanted.id]
     await other.barrier()
     assert other.received == []
+
+
+async def test_a_claim_looks_again_at_the_tenants_that_the_group_allows(scheduler: SchedulerService) -> None:
+    forbidden, allowed = await scheduler.submit(tenant="main"), await scheduler.submit(tenant="other")
+    connection = await connect(scheduler.database)
+    await connection.execute("UPDATE scheduler.worker_group SET allowed_tenants = '{other}'")
+    await connection.close()
+    worker = await scheduler.worker()
+    await worker.credit(5)
+    assert [assignment.job_id for assignment in await worker.assignments()] == [allowed.id]
+    await worker.barrier()
+    assert len(worker.received) == 1 and await scheduler.state(forbidden.id) in ("CREATED", "FAILED")  # P10
 
 
 async def test_work_spreads_over_the_workers_of_a_group(scheduler: SchedulerService) -> None:
