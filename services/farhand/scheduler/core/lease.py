@@ -62,8 +62,12 @@ class LeaseTerms:
     def offer(self, sequence: int, wanted: int) -> int:
         """The answer to `sequence` offers `wanted`. Returns the lease that must be in the database before
         the answer is sent: the longest that the worker may count with from now on."""
+        # An offer that a later one outbids no longer matters, so those that are kept only fall, and the first is
+        # the longest. A worker that never answers for any does not make them many.
+        while self._offers and self._offers[-1][1] <= wanted:
+            self._offers.pop()
         self._offers.append((sequence, wanted))
-        return max(self.counted, *(lease for _, lease in self._offers))
+        return max(self.counted, self._offers[0][1])
 
     def heard(self, answered_sequence: int, counted: int) -> None:
         """A heartbeat says which answer was applied last and which lease is counted with since."""

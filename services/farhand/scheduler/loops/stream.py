@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from farhand.scheduler.core.lease import LeaseTerms
-from farhand.scheduler.loops.frames import Frame, GoAway, GoAwayReason
+from farhand.scheduler.loops.frames import Assignments, Frame, GoAway, GoAwayReason
 
 OUTBOX_FRAMES = 1000
+OUTBOX_BYTES = 16 << 20  # of tasks that wait to be sent; with more, nothing is claimed for the stream
+MOST_OUTSTANDING = 20_000  # assignments without a result: twice the most slots that a worker has
 
 
 class Outbox:
@@ -24,6 +26,7 @@ class Outbox:
         self._limit = limit
         self._wake = asyncio.Event()
         self._last: GoAway | None = None
+        self.bytes = 0  # of the tasks in it
         self.closed = False
 
     def put(self, frame: Frame) -> bool:
@@ -33,12 +36,14 @@ class Outbox:
         if len(self._frames) >= self._limit:
             return False
         self._frames.append(frame)
+        self.bytes += _weight(frame)
         self._wake.set()
         return True
 
     def put_urgent(self, frame: Frame) -> None:
-        """Add a frame that overtakes."""
-        if not self.closed:
+        """Add a frame that overtakes. Of too many the last are dropped: a heartbeat without an answer extends no
+        lease, and who reads none needs none."""
+        if not self.closed and len(self._urgent) < self._limit:
             self._urgent.append(frame)
             self._wake.set()
 
@@ -49,6 +54,7 @@ class Outbox:
             self._last = last
             self._urgent.clear()
             self._frames.clear()
+            self.bytes = 0
             self._wake.set()
 
     async def get(self) -> Frame | None:
@@ -57,12 +63,18 @@ class Outbox:
             if self._urgent:
                 return self._urgent.popleft()
             if self._frames:
-                return self._frames.popleft()
+                frame = self._frames.popleft()
+                self.bytes -= _weight(frame)
+                return frame
             if self.closed:
                 last, self._last = self._last, None
                 return last
             self._wake.clear()
             await self._wake.wait()
+
+
+def _weight(frame: Frame) -> int:
+    return sum(len(job.task) for job in frame.jobs) if isinstance(frame, Assignments) else 0
 
 
 class Outstanding(NamedTuple):
@@ -93,8 +105,11 @@ class Stream:
 
     @property
     def credit(self) -> int:
-        """How many more assignments it takes now (P7)."""
-        return 0 if self.draining or self.outbox.closed else max(0, self.limit - self.sent)
+        """How many more assignments it takes now (P7). However much it asks for, there is an end to what is kept
+        for one worker."""
+        if self.draining or self.outbox.closed or self.outbox.bytes > OUTBOX_BYTES:
+            return 0
+        return max(0, min(self.limit - self.sent, MOST_OUTSTANDING - len(self.outstanding)))
 
     def put(self, frame: Frame) -> None:
         """Send a frame; a worker that does not read is sent away."""

@@ -11,6 +11,9 @@ from farhand.scheduler.loops import frames
 from farhand.scheduler.store.queue import Completion
 
 FRAME_BYTES = 1 << 20
+LONGEST_REASON = 100  # characters
+LONGEST_MESSAGE = 4_000  # characters
+LONGEST_RUN_US = 10 * 365 * 86_400 * 1_000_000
 _ASSIGNMENT_OVERHEAD = 512  # ids, tenant, trace context and their tags
 _VERDICTS_A_FRAME = 10_000
 
@@ -98,7 +101,8 @@ _STATE = {
 
 
 def completion(result: pb.Result, worker_id: str) -> Completion | None:
-    """A result to record; None where it names no job or no known outcome."""
+    """A result to record; None where it names no job or no known outcome. Texts and numbers are cut to what can be
+    kept: whatever a worker says, its slot must come free."""
     key = decode(result.job_id)
     state = _STATE.get(result.outcome.state)
     if key is None or state is None:
@@ -110,11 +114,11 @@ def completion(result: pb.Result, worker_id: str) -> Completion | None:
         worker_id=worker_id,
         state=state,
         exit_code=outcome.exit_code if outcome.HasField("exit_code") else None,
-        reason=outcome.reason.replace("\0", "") or None,
-        message=outcome.message.replace("\0", "") or None,
-        run_us=outcome.run_duration.seconds * 1_000_000 + outcome.run_duration.nanos // 1000
+        reason=outcome.reason.replace("\0", "")[:LONGEST_REASON] or None,
+        message=outcome.message.replace("\0", "")[:LONGEST_MESSAGE] or None,
+        run_us=max(0, min(int(wire.seconds(outcome.run_duration) * 1_000_000), LONGEST_RUN_US))
         if outcome.HasField("run_duration")
         else None,
         outputs=outcome.outputs.SerializeToString() if outcome.HasField("outputs") else None,
-        log_end=result.log_end_offset,
+        log_end=max(0, result.log_end_offset),
     )

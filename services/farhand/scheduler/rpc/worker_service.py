@@ -27,8 +27,8 @@ from farhand.scheduler.loops.results import Results
 from farhand.scheduler.loops.sessions import Sessions
 from farhand.scheduler.loops.stream import Stream, Streams
 from farhand.scheduler.rpc.append_logs import AppendLogs
-from farhand.scheduler.rpc.frames import completion, encode_frame
-from farhand.scheduler.rpc.hello import Welcomer
+from farhand.scheduler.rpc.frames import FRAME_BYTES, completion, encode_frame
+from farhand.scheduler.rpc.hello import LONGEST_LEASE_MS, Welcomer
 
 log = logging.getLogger(__name__)
 
@@ -181,11 +181,17 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
             case "started":
                 self._results.started(stream, _refs(request.started.jobs))
             case "result":
+                if request.ByteSize() > FRAME_BYTES:
+                    raise ProtocolError(
+                        f"A frame has {request.ByteSize():,} bytes; at most {FRAME_BYTES:,} are allowed."
+                    )
                 await room.acquire()
                 writes.create_task(self._record(stream, request.result, room))
             case "heartbeat":
                 beat = request.heartbeat
                 counted = int(wire.seconds(beat.lease) * 1000)
+                if not 0 <= counted <= LONGEST_LEASE_MS:  # nothing could be taken from it for as long as it says
+                    raise ProtocolError("A heartbeat counts with a lease that is not between 0 and 7 days.")
                 writes.create_task(
                     self._sessions.heartbeat(
                         stream, beat.sequence, beat.answered_sequence, counted, max(0, min(beat.busy_slots, 10_000))
@@ -194,7 +200,8 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
             case "inventory":
                 pass  # asked for by nobody yet
             case "cancel_ack":
-                await self._kills.confirm(_refs(request.cancel_ack.jobs))
+                refs = [ref for ref in _refs(request.cancel_ack.jobs) if ref[1] in stream.outstanding]
+                await self._kills.confirm(refs)  # only what is this worker's: another's kill is still to be sent (P9)
             case "draining":
                 await self._sessions.drain(stream, asked_by_worker=True)
             case "goodbye":
