@@ -7,17 +7,18 @@ the connection broke, is found again by asking what our sessions hold.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from farhand.kernel.errors import Unavailable
 from farhand.runtime.database import database_error
 from farhand.scheduler.core.matching import Seat, match
 from farhand.scheduler.loops import tracing
-from farhand.scheduler.loops.frames import Assignments
+from farhand.scheduler.loops.frames import Assignments, GoAway, GoAwayReason
 from farhand.scheduler.loops.group_commit import HotConnection
-from farhand.scheduler.loops.stream import Outstanding, Streams
+from farhand.scheduler.loops.stream import Outstanding, Stream, Streams
 from farhand.scheduler.store.groups import Lane, lanes_of
 from farhand.scheduler.store.queue import Claimed, assign, assigned_to, heads, living_seats, lock_for_claim
 
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 CLAIM_JOBS = 1000
 CLAIM_BYTES = 8 << 20
 POLL_SECONDS = 1.0
+
+AGAIN = GoAway(GoAwayReason.SHUTDOWN, "The scheduler lost track of what this worker has; it is to dial again.")
 
 
 class Dispatch:
@@ -63,7 +66,8 @@ class Dispatch:
         self._stopped = True
 
     async def settled(self) -> None:
-        """Returns when no claim that had begun is still on its way to an outbox."""
+        """Returns when no claim that had begun is still on its way to an outbox. Claims that begin later don't
+        matter to who waits here: they see in the database what it committed before."""
         await self._idle.wait()
 
     async def run(self) -> None:
@@ -77,21 +81,26 @@ class Dispatch:
             self._wake.clear()
             try:
                 await self.once()
+                continue
             except Unavailable as error:
                 log.warning("no assignments: the database is away", extra={"reason": str(error)})
-                await asyncio.sleep(0.2 + self._jitter() / 5)
-                self._wake.set()
+            except Exception:  # a full disk, say: the streams and all that runs are not to fall for it
+                log.exception("a claim failed; it is made again")
+            await asyncio.sleep(0.2 + self._jitter() / 5)
+            self._wake.set()
 
     async def once(self) -> None:
         """Serve every group that is due. Raises Unavailable when the database is away."""
-        self._idle.clear()
         try:
             if self._doubtful:
-                await self._recover()
+                with self._in_flight():
+                    await self._recover()
             while self._due and not self._stopped:
                 group = self._due.pop()
                 try:
-                    if await self._claim(group):
+                    with self._in_flight():
+                        more = await self._claim(group)
+                    if more:
                         self._due.add(group)
                 except BaseException:
                     self._due.add(group)
@@ -100,12 +109,16 @@ class Dispatch:
             self._connection.drop()
             raise
         except Exception as error:
-            lost = database_error(error)
-            if lost is None:
-                raise
             self._connection.drop()
             self._doubtful = True
-            raise lost from error
+            raise database_error(error) or error from error
+
+    @contextlib.contextmanager
+    def _in_flight(self) -> Iterator[None]:
+        """Whoever waits for `settled` goes on after this, also where another claim follows at once."""
+        self._idle.clear()
+        try:
+            yield
         finally:
             self._idle.set()
 
@@ -115,12 +128,12 @@ class Dispatch:
         if not streams:
             return False
         connection = await self._connection.get()
-        lanes = {lane.id: lane for lane in await lanes_of(connection, group)}
         async with connection.transaction():
             row = await lock_for_claim(connection, group)
             if row is None or row["paused"]:
                 return False
-            allowed = row["allowed_tenants"]
+            lanes = {lane.id: lane for lane in await lanes_of(connection, group)}
+            allowed, newest = row["allowed_tenants"], row["newest"]
             living = await living_seats(connection, {id: stream.epoch for id, stream in streams.items()})
             open_lanes = [lane for lane in lanes.values() if not allowed or lane.tenant in allowed]
             seats = [
@@ -136,24 +149,29 @@ class Dispatch:
             count = min(CLAIM_JOBS, sum(seat.credit for seat in seats))
             if not wanted or not count:
                 return False
-            rows = await heads(connection, sorted(wanted), count, CLAIM_BYTES)
+            found = await heads(connection, sorted(wanted), count, CLAIM_BYTES)
+            # A lane may have come since the lanes were read; its jobs are younger than the lock, so nothing that
+            # is younger may go before the next look (P5).
+            rows = [row for row in found if row["key"] <= newest]
             matches = match([row["lane_id"] for row in rows], seats)
             if not matches:
                 return False
             claimed = await assign(
                 connection, [rows[m.place] for m in matches], [m.session_id for m in matches], self._writer
             )
-        self._send(claimed, lanes)
-        return len(rows) >= count or sum(len(row["task"]) for row in rows) >= CLAIM_BYTES // 2
+        self._send(claimed, lanes, streams)
+        return len(found) >= count or sum(len(row["task"]) for row in found) >= CLAIM_BYTES // 2
 
-    def _send(self, claimed: Sequence[Claimed], lanes: Mapping[int, Lane]) -> None:
+    def _send(self, claimed: Sequence[Claimed], lanes: Mapping[int, Lane], streams: Mapping[int, Stream]) -> None:
+        """Send jobs to the very streams that they were assigned to: a newer one of the same session has settled
+        in its Connect what becomes of them, and may have given them to others (P1)."""
         by_session: dict[int, list[Claimed]] = {}
         for job in claimed:
             by_session.setdefault(job.session_id, []).append(job)
         for session_id, jobs in by_session.items():
-            stream = self._streams.get(session_id)
-            if stream is None:
-                continue  # its Connect, or its lease, gives them back
+            stream = streams[session_id]
+            if stream.outbox.closed:
+                continue  # the next Connect, or the lease, gives them back
             self._turns += 1
             stream.turn = self._turns
             stream.sent += len(jobs)
@@ -174,4 +192,7 @@ class Dispatch:
         for group in {streams[job.session_id].group_uid for job in unsent}:
             lanes |= {lane.id: lane for lane in await lanes_of(connection, group)}
         self._doubtful = False
-        self._send(unsent, lanes)
+        for stream in {streams[job.session_id] for job in unsent}:
+            if stream.draining:  # nothing may follow its drain_ack (P8); what it never got, the next hello tells
+                stream.outbox.close(AGAIN)
+        self._send(unsent, lanes, streams)

@@ -14,8 +14,10 @@ SELECT uid, key, allowed_tenants, deleting, gone, now() AS now
 FROM scheduler.worker_group WHERE uid = ANY($1::text[]) ORDER BY uid FOR KEY SHARE;
 
 -- name: lock_group_for_claim
--- One claim at a time per group, over all replicas: none overtakes another (P5).
-SELECT key, allowed_tenants, paused FROM scheduler.worker_group WHERE uid = $1 AND NOT gone FOR NO KEY UPDATE;
+-- One claim at a time per group, over all replicas: none overtakes another (P5). `newest`: the lane of every job
+-- up to this key is there to be read from now on.
+SELECT key, allowed_tenants, paused, (SELECT last_value FROM scheduler.job_key) AS newest
+FROM scheduler.worker_group WHERE uid = $1 AND NOT gone FOR NO KEY UPDATE;
 
 -- name: lock_group_for_change
 -- Nothing is enqueued, claimed or changed in this group until the transaction ends (P11).
