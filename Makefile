@@ -5,6 +5,7 @@
 #   make lint     ruff and mypy
 #   make bench    throughput and latency, beside bare SQL
 #   make mutants  breaks one guarantee at a time and prints which test caught it
+#   make bounds   how long each failure is felt, beside what is promised
 #   make protos   regenerates the stubs
 #   make clean    removes what the others made
 #
@@ -21,7 +22,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 NODE_CLIENT := tests/clients/node
 NODE_INSTALLED := $(NODE_CLIENT)/node_modules/.package-lock.json
 
-.PHONY: demo test lint bench mutants protos clean
+.PHONY: demo test lint bench mutants bounds protos clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
@@ -40,6 +41,9 @@ bench: $(INSTALLED)
 
 mutants: $(INSTALLED)
 	@$(BIN)/python -m tests.mutants $(ARGS)
+
+bounds: $(INSTALLED)
+	@$(BIN)/python -m tests.bounds $(ARGS)
 
 protos: $(INSTALLED)
 	@$(BIN)/python protos/generate.py

@@ -19,16 +19,14 @@ from rich.table import Table
 
 from tests.benchmarks.bare_sql import BareSql
 from tests.benchmarks.measures import Measures, Rate
-from tests.fixtures.mesh import Mesh, Process
+from tests.fixtures.mesh import Mesh, postgres
 
 
 @asynccontextmanager
 async def a_mesh(folder: Path) -> AsyncIterator[tuple[Mesh, str]]:
     """Registry, scheduler and a worker with a thousand slots; and another database for the bare SQL."""
     async with AsyncExitStack() as stack:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("FARHAND_")}
-        command = [sys.executable, "-m", "farhand.runtime.embedded_postgres", "--data", str(folder / "postgres")]
-        database = await Process("postgres", command, environment, folder / "postgres.log").start()
+        database = await postgres(folder).start()
         mesh = Mesh(folder, str(database.facts["url"]), stack)
         mesh.processes.append(database)
         stack.push_async_callback(mesh.kill_all)

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 
 from farhand.api.scheduler.v1 import job_pb2, job_service_pb2
 from farhand.api.types.v1.task_pb2 import Task
-from tests.fixtures.mesh import Mesh, Process
+from tests.fixtures.mesh import Mesh, Process, postgres
 
 NOOP = "farhand.core.Noop"
 SHELL = "io.kestra.plugin.scripts.shell.Commands"
@@ -25,9 +24,7 @@ RETRY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 async def fragile(tmp_path: Path) -> AsyncIterator[tuple[Mesh, Process]]:
     """A mesh on a PostgreSQL of its own, with fsync, which the test may kill."""
     async with AsyncExitStack() as stack:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("FARHAND_")}
-        command = [sys.executable, "-m", "farhand.runtime.embedded_postgres", "--data", str(tmp_path / "postgres")]
-        database = await Process("postgres", command, environment, tmp_path / "postgres.log").start()
+        database = await postgres(tmp_path).start()
         mesh = Mesh(tmp_path, str(database.facts["url"]), stack)
         mesh.processes.append(database)
         stack.push_async_callback(mesh.kill_all)
