@@ -291,15 +291,24 @@ WHERE worker_id = $1 AND (state IN ('CONNECTED', 'DRAINING', 'DISCONNECTED') OR 
 ORDER BY id FOR UPDATE;
 
 -- name: open_session
--- A new incarnation, or a new stream of a known one: the epoch grows, and with it the older stream is out.
+-- A new incarnation, or a new stream of a known one: the epoch grows, and with it the older stream is out. The
+-- group may be another, too: one that was made anew under its key.
 INSERT INTO scheduler.session AS s (worker_id, incarnation, group_uid, subject, tenants, epoch, renewal, lease_ms, state,
     draining, slots, busy_slots, task_types, host, version, boot_id, replica, connected_at, heartbeat_at, report)
 VALUES ($1, $2, $3, $4, $5, nextval('scheduler.epoch'), 1, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, now(), now(), 1)
 ON CONFLICT (worker_id, incarnation) DO UPDATE
 SET epoch = excluded.epoch, renewal = s.renewal + 1, lease_ms = excluded.lease_ms, state = excluded.state,
-    tenants = excluded.tenants, draining = excluded.draining, slots = excluded.slots, busy_slots = excluded.busy_slots,
-    task_types = excluded.task_types, replica = excluded.replica, heartbeat_at = now(), report = s.report + 1
+    group_uid = excluded.group_uid, tenants = excluded.tenants, draining = excluded.draining, slots = excluded.slots,
+    busy_slots = excluded.busy_slots, task_types = excluded.task_types, replica = excluded.replica, heartbeat_at = now(), report = s.report + 1
 RETURNING id, epoch;
+
+-- name: take_over
+-- Assignments ($3, $4: key, fence) of some sessions ($2) become another's ($1), where they are theirs.
+UPDATE scheduler.live l SET session_id = $1
+FROM (SELECT l.key FROM unnest($3::bigint[], $4::bigint[]) AS r(key, fence)
+      JOIN scheduler.live l ON l.key = r.key AND l.fence = r.fence
+      WHERE l.session_id = ANY($2::bigint[]) ORDER BY l.key FOR UPDATE OF l) r
+WHERE l.key = r.key;
 
 -- name: change_session
 UPDATE scheduler.session SET state = $2, draining = $3, report = report + 1 WHERE id = $1;

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from asyncpg import Connection
 
-from farhand.kernel.errors import WorkerIdTaken
+from farhand.kernel.errors import NotFound, WorkerIdTaken
 from farhand.scheduler.core import session as rules
 from farhand.scheduler.core.lease import Renewal
 from farhand.scheduler.core.session import SessionEvent, SessionState
@@ -54,9 +54,11 @@ class Opened:
 
 
 async def open_session(connection: Connection, opening: Opening, writer: str, encode_log: EncodeLog) -> Opened:
-    """Open a session, or a new stream of one, by difference (rule 8). Raises WorkerIdTaken."""
+    """Open a session, or a new stream of one, by difference (rule 8). Raises WorkerIdTaken, NotFound."""
     async with connection.transaction():
-        await connection.fetchrow(SQL["lock_group_for_change"], opening.group_uid)
+        group = await connection.fetchrow(SQL["lock_group_for_change"], opening.group_uid)
+        if group is None or group["gone"]:
+            raise NotFound("The worker group was deleted a moment ago.")
         await connection.execute(SQL["bind_worker"], opening.worker_id, opening.subject)
         subject = await connection.fetchval(SQL["lock_worker"], opening.worker_id)
         if subject != opening.subject:
@@ -66,6 +68,7 @@ async def open_session(connection: Connection, opening: Opening, writer: str, en
             )
         back: list[GivenBack] = []
         superseded = []
+        dead = []
         before = None
         for row in await connection.fetch(SQL["lock_sessions_of_worker"], opening.worker_id, opening.incarnation):
             superseded.append(row["id"])
@@ -76,7 +79,7 @@ async def open_session(connection: Connection, opening: Opening, writer: str, en
             after = rules.step(rules.Session(SessionState(row["state"]), row["draining"]), event)
             await connection.execute(SQL["change_session"], row["id"], after.state.value, after.draining)
             if event is SessionEvent.FENCE:
-                back += await give_back(connection, row["id"], reason="FENCED", writer=writer, encode_log=encode_log)
+                dead.append(row["id"])
         was = rules.Session(SessionState(before["state"]), before["draining"]) if before else rules.Session()
         now = rules.step(was, SessionEvent.CONNECT)
         if opening.draining:
@@ -99,6 +102,8 @@ async def open_session(connection: Connection, opening: Opening, writer: str, en
             opening.boot_id,
             opening.replica,
         )
+        if dead:
+            back += await _bury(connection, dead, session["id"], opening, writer, encode_log)
         verdicts, kept, returned = await _resume(connection, session["id"], opening, writer, encode_log)
         back += returned
         ended = await settle_group(connection, opening.group_uid, writer, encode_log) if back else []
@@ -112,6 +117,19 @@ async def open_session(connection: Connection, opening: Opening, writer: str, en
         ended=ended + [job.key for job in back if job.state != "CREATED"],
         returned=[job.key for job in back if job.state == "CREATED"],
     )
+
+
+async def _bury(
+    connection: Connection, dead: Sequence[int], heir: int, opening: Opening, writer: str, encode_log: EncodeLog
+) -> list[GivenBack]:
+    """Give back what incarnations that are dead for certain had, but for what had ended: the new one has its
+    results, and would see them refused as stale if those jobs went to others."""
+    ended = {fence: key for fence, (key, phase) in opening.held.items() if phase == "FINISHED"}
+    await connection.execute(SQL["take_over"], heir, dead, list(ended.values()), list(ended))
+    back: list[GivenBack] = []
+    for session_id in dead:
+        back += await give_back(connection, session_id, reason="FENCED", writer=writer, encode_log=encode_log)
+    return back
 
 
 async def _resume(
