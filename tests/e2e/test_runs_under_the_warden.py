@@ -67,7 +67,9 @@ async def test_the_program_leads_a_session_of_its_own(control: WardenProcessCont
 async def test_the_program_starts_with_every_signal_at_its_default(control: WardenProcessControl) -> None:
     run = await control.start(a_spec("grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"))
     values = [int(text.split()[1], 16) for text in (await run.stdout.read()).decode().splitlines()]
-    assert values == [0, 0]
+    # Nobody can set the C library's own two (32 and 33), and its posix_spawn, by which make starts us, ignores them.
+    own = 0b11 << 31
+    assert [value & ~own for value in values] == [0, 0]
 
 
 async def test_fifty_megabytes_on_each_pipe_arrive_complete(control: WardenProcessControl) -> None:
