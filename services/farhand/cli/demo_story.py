@@ -16,6 +16,7 @@ from farhand.api.scheduler.v1 import job_pb2, job_service_pb2
 from farhand.api.scheduler.v1.job_service_pb2_grpc import JobServiceStub
 from farhand.api.types.v1.log_record_pb2 import LOG_STREAM_STDOUT
 from farhand.api.types.v1.task_pb2 import Task
+from farhand.cli import shell_task
 from farhand.cli.demo_report import progress, report
 from farhand.cli.failure import CommandFailed, remote_failure
 from farhand.kernel.names import group_label
@@ -119,7 +120,7 @@ def standard_library() -> list[Path]:
 
 def count_and_hash(file: Path) -> Task:
     """The task: its log has the number of lines, then the hash."""
-    task = Task(type="io.kestra.plugin.scripts.shell.Commands")
+    task = Task(type=shell_task.TYPE)
     path = shlex.quote(str(file))
     task.properties.update({"commands": [f"wc -l < {path}", f"sha256sum < {path}"]})
     return task

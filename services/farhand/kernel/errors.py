@@ -7,7 +7,7 @@ person who reads it: what is wrong, and what to do. `protos/README.md` lists the
 reasons; tests/architecture compares that table with this module.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -204,3 +204,12 @@ class ShuttingDown(FarhandError):
     status = "UNAVAILABLE"
     reason = "SHUTTING_DOWN"
     retryable = True
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors inside of (nested) ExceptionGroups, in their order; the error itself where it is no group."""
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from leaves(part)
+    else:
+        yield error

@@ -11,7 +11,7 @@ import contextlib
 import inspect
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, NoReturn
 
 import grpc
@@ -19,7 +19,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from farhand.kernel.errors import DOMAIN, FarhandError, MalformedRequest, Unavailable, Violation
+from farhand.kernel.errors import DOMAIN, FarhandError, MalformedRequest, Unavailable, Violation, leaves
 from farhand.runtime import wire
 
 DETAILS_KEY = "grpc-status-details-bin"
@@ -67,15 +67,6 @@ def _status(error: FarhandError, message: str, violations: list[Violation]) -> s
         delay = wire.duration(error.retry_delay) or Duration()
         status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
     return status
-
-
-def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The errors inside of (nested) ExceptionGroups, in their order; the error itself where it is no group."""
-    if isinstance(error, BaseExceptionGroup):
-        for part in error.exceptions:
-            yield from leaves(part)
-    else:
-        yield error
 
 
 class Malformed:

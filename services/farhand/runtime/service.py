@@ -13,9 +13,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
+from farhand.kernel.errors import leaves
 from farhand.runtime import logs
 from farhand.runtime.process_signals import end_with_parent
 from farhand.runtime.settings import LogSettings
@@ -95,12 +96,12 @@ async def _live(name: str, main: Callable[[Lifecycle], Awaitable[None]], ready_f
         finally:
             await traces.shutdown()
     except Exception as error:
-        leaves = list(_leaves(error))
-        for leaf in leaves:
+        inner = list(leaves(error))
+        for leaf in inner:
             if isinstance(leaf, StartupError):
                 print(f"farhand {name}: {leaf}", file=sys.stderr)
                 return 1
-        if all(isinstance(leaf, Stopping) for leaf in leaves):
+        if all(isinstance(leaf, Stopping) for leaf in inner):
             return 0
         log.exception("ended by an error")
         return 1
@@ -113,11 +114,3 @@ def _on_signal(lifecycle: Lifecycle, number: signal.Signals) -> None:
         os._exit(128 + number)
     log.info("stopping", extra={"signal": number.name})
     lifecycle.stopping.set()
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for part in error.exceptions:
-            yield from _leaves(part)
-    else:
-        yield error

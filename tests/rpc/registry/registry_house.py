@@ -11,14 +11,13 @@ waits 0.5 s for its answer unless said. Two houses on one URL are two replicas.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Collection
+from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import grpc.aio
-import pytest
 
 from farhand.api.registry.v1 import (
     namespace_service_pb2_grpc,
@@ -39,7 +38,7 @@ from farhand.registry.rpc.worker_group_service import WorkerGroupService
 from farhand.registry.store.notices import Notices
 from farhand.registry.store.transactions import Transactions, meaning
 from farhand.runtime.database import make_engine
-from farhand.runtime.grpc_channel import RemoteError, make_channel, remote_error
+from farhand.runtime.grpc_channel import RemoteError, make_channel
 from farhand.runtime.grpc_server import bind, make_server
 from farhand.runtime.security import Identity, Role, Tokens
 from farhand.runtime.settings import DialSettings, ListenSettings
@@ -115,13 +114,6 @@ async def open_house(
             finally:
                 feed.close()
                 await server.stop(None)
-
-
-async def refused(call: Awaitable[object]) -> RemoteError:
-    """The error that a call ends with."""
-    with pytest.raises(grpc.aio.AioRpcError) as error:
-        await call
-    return remote_error(error.value)
 
 
 def paths(error: RemoteError) -> list[str]:

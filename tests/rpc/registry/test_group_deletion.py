@@ -25,7 +25,8 @@ from farhand.api.registry.v1.worker_group_service_pb2 import (
     ResolveWorkerGroupDeletionRequest,
     UpdateWorkerGroupRequest,
 )
-from tests.rpc.registry.registry_house import House, open_house, paths, refused
+from tests.rpc.refusal import refused
+from tests.rpc.registry.registry_house import House, open_house, paths
 
 
 async def make(house: House, key: str = "gpu") -> WorkerGroup:

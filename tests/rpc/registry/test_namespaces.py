@@ -15,7 +15,8 @@ from farhand.api.registry.v1.tenant_service_pb2 import DeleteTenantRequest
 from farhand.api.registry.v1.worker_group_pb2 import WorkerGroup
 from farhand.api.registry.v1.worker_group_service_pb2 import CreateWorkerGroupRequest
 from farhand.api.types.v1.fallback_pb2 import FALLBACK_CANCEL, FALLBACK_UNSPECIFIED
-from tests.rpc.registry.registry_house import House, paths, refused
+from tests.rpc.refusal import refused
+from tests.rpc.registry.registry_house import House, paths
 
 
 async def make(house: House, namespace: Namespace, request_id: str = "") -> Namespace:

@@ -17,7 +17,8 @@ from farhand.api.registry.v1.worker_pb2 import (
     WORKER_STATE_STOPPED,
     Worker,
 )
-from tests.rpc.registry.registry_house import House, paths, refused
+from tests.rpc.refusal import refused
+from tests.rpc.registry.registry_house import House, paths
 
 NOON = Timestamp(seconds=1_795_435_200, nanos=123_456_000)
 

@@ -25,7 +25,7 @@ from farhand.registry.settings import RegistrySettings
 from farhand.runtime.grpc_channel import make_channel
 from farhand.runtime.service import Lifecycle, StartupError, Stopping
 from farhand.runtime.settings import DialSettings
-from tests.rpc.registry.registry_house import refused
+from tests.rpc.refusal import refused
 
 
 class Observed(Lifecycle):

@@ -16,7 +16,8 @@ from farhand.api.registry.v1.tenant_service_pb2 import (
 from farhand.api.registry.v1.worker_group_pb2 import WorkerGroup
 from farhand.api.registry.v1.worker_group_service_pb2 import CreateWorkerGroupRequest, DeleteWorkerGroupRequest
 from farhand.api.types.v1.fallback_pb2 import FALLBACK_FAIL, FALLBACK_UNSPECIFIED, FALLBACK_WAIT
-from tests.rpc.registry.registry_house import House, paths, refused
+from tests.rpc.refusal import refused
+from tests.rpc.registry.registry_house import House, paths
 
 
 async def make(house: House, tenant: Tenant, request_id: str = "") -> Tenant:

@@ -22,7 +22,8 @@ from farhand.api.registry.v1.watch_service_pb2 import Change, Snapshot, WatchReq
 from farhand.api.registry.v1.worker_group_pb2 import WorkerGroup
 from farhand.api.registry.v1.worker_group_service_pb2 import CreateWorkerGroupRequest, ListWorkerGroupsRequest
 from farhand.runtime.grpc_channel import remote_error
-from tests.rpc.registry.registry_house import House, open_house, paths, refused
+from tests.rpc.refusal import refused
+from tests.rpc.registry.registry_house import House, open_house, paths
 
 
 class Watcher:

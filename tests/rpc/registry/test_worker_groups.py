@@ -11,7 +11,8 @@ from farhand.api.registry.v1.worker_group_service_pb2 import (
     ListWorkerGroupsRequest,
     UpdateWorkerGroupRequest,
 )
-from tests.rpc.registry.registry_house import House, paths, refused
+from tests.rpc.refusal import refused
+from tests.rpc.registry.registry_house import House, paths
 
 
 async def make(house: House, group: WorkerGroup, request_id: str = "") -> WorkerGroup:

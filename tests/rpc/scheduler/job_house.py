@@ -6,7 +6,7 @@ async with open_house(rows) as house:
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -18,11 +18,11 @@ from farhand.api.scheduler.v1.group_service_pb2_grpc import GroupServiceStub, ad
 from farhand.api.scheduler.v1.job_service_pb2_grpc import JobServiceStub, add_JobServiceServicer_to_server
 from farhand.kernel.errors import FarhandError, RequestIdReused
 from farhand.runtime.database import database_error, make_engine
-from farhand.runtime.grpc_channel import RemoteError, make_channel, remote_error
+from farhand.runtime.grpc_channel import make_channel
 from farhand.runtime.grpc_server import bind, make_server
 from farhand.runtime.security import Identity, Tokens
 from farhand.runtime.settings import DialSettings, ListenSettings
-from farhand.scheduler.core.declared import Declared, Group, Tenant, place
+from farhand.scheduler.core.declared import Declared, Group, Tenant
 from farhand.scheduler.core.submission import Answer, JobRow, Submission
 from farhand.scheduler.loops.changes import Changes
 from farhand.scheduler.loops.reads import JobReads
@@ -87,13 +87,7 @@ class Queue:
         if isinstance(row, bytes):
             return row
         try:
-            where = place(
-                self.registry.declared,
-                tenant=row.tenant,
-                namespace=row.namespace,
-                group_key=row.group_key,
-                fallback=row.fallback,
-            )
+            where = row.place(self.registry.declared)
         except FarhandError as error:
             return error
         key: int = await self.rows.connection.fetchval(
@@ -213,12 +207,3 @@ async def open_house(
         reader.cancel()
         await asyncio.gather(reader, return_exceptions=True)
         await engine.dispose()
-
-
-async def refused(call: Awaitable[object]) -> RemoteError:
-    """What a call was refused with."""
-    try:
-        answer = await call
-    except grpc.aio.AioRpcError as error:
-        return remote_error(error)
-    raise AssertionError(f"it was not refused: {answer}")

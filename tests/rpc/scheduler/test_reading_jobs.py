@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import pytest
@@ -25,14 +24,8 @@ from farhand.runtime.security import Identity, Role
 from farhand.scheduler.core.declared import Group
 from tests.fixtures.job_histories import Histories
 from tests.fixtures.scheduler_rows import Rows
-from tests.rpc.scheduler.job_house import House, open_house, refused
-
-
-@pytest.fixture
-async def house(rows: Rows) -> AsyncIterator[House]:
-    await rows.group("")
-    async with open_house(rows) as house:
-        yield house
+from tests.rpc.refusal import refused
+from tests.rpc.scheduler.job_house import House, open_house
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """SubmitJob and BatchSubmitJobs, over a real port."""
 
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -18,7 +17,8 @@ from farhand.runtime.security import Identity, Role
 from farhand.scheduler.core.declared import Group
 from farhand.scheduler.core.submission import JobRow
 from tests.fixtures.scheduler_rows import Rows
-from tests.rpc.scheduler.job_house import House, open_house, refused
+from tests.rpc.refusal import refused
+from tests.rpc.scheduler.job_house import House, open_house
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -27,13 +27,6 @@ def a_spec(command: str = "echo hi", **fields: object) -> JobSpec:
     spec = JobSpec(task=Task(type="a.Task"), **fields)  # type: ignore[arg-type]
     spec.task.properties.update({"commands": [command]})
     return spec
-
-
-@pytest.fixture
-async def house(rows: Rows) -> AsyncIterator[House]:
-    await rows.group("")
-    async with open_house(rows) as house:
-        yield house
 
 
 def refusals(response: BatchSubmitJobsResponse) -> dict[int, RemoteError]:

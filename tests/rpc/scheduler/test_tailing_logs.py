@@ -17,16 +17,10 @@ from farhand.scheduler.loops.logs import LogWriter
 from farhand.scheduler.rpc.append_logs import AppendLogs
 from tests.fixtures.job_histories import Histories, log_lines
 from tests.fixtures.scheduler_rows import Rows
-from tests.rpc.scheduler.job_house import House, open_house, refused
+from tests.rpc.refusal import refused
+from tests.rpc.scheduler.job_house import House
 
 WORKER = Identity("a token", Role.WORKER)  # the subject of the sessions that `rows` builds
-
-
-@pytest.fixture
-async def house(rows: Rows) -> AsyncIterator[House]:
-    await rows.group("")
-    async with open_house(rows) as house:
-        yield house
 
 
 @pytest.fixture

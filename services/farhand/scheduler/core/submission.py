@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from farhand.kernel.errors import FarhandError
 from farhand.kernel.resolution import Fallback
+from farhand.scheduler.core.declared import Declared, Placement, place
 
 
 class JobRow(NamedTuple):
@@ -25,6 +26,16 @@ class JobRow(NamedTuple):
     task: bytes  # farhand.api.types.v1.Task, serialized
     max_deliveries: int  # 1 to 100
     traceparent: str | None  # W3C; None: the job is not traced
+
+    def place(self, declared: Declared) -> Placement:
+        """Where it goes. Raises what `declared.place` does."""
+        return place(
+            declared,
+            tenant=self.tenant,
+            namespace=self.namespace,
+            group_key=self.group_key,
+            fallback=self.fallback,
+        )
 
 
 # A serialized google.rpc.Status: a row that was refused before it came to the queue. It rides along, so that a

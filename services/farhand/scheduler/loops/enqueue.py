@@ -15,7 +15,8 @@ from asyncpg import Connection, Record
 from farhand.kernel.errors import FarhandError, GroupDeleting, NotFound, RequestIdReused, TenantNotAllowed, Unavailable
 from farhand.kernel.names import group_label
 from farhand.kernel.resolution import Fallback
-from farhand.scheduler.core.declared import Declared, Placement, place
+from farhand.runtime.crash_points import reach
+from farhand.scheduler.core.declared import Declared, Placement
 from farhand.scheduler.core.submission import Answer, Fresh, JobRow, Submission
 from farhand.scheduler.loops.group_commit import GroupCommit, HotConnection
 from farhand.scheduler.store.groups import EncodeLog
@@ -165,6 +166,7 @@ class Enqueue:
                     self._writer,
                     self._encode_log,
                 )
+        reach("enqueue committed")
         self._listener.enqueued({name[0] for name in names}, ended)
         for index, (placed, rows) in enumerate(zip(batch, checked, strict=True)):
             if len(rows) == 1 and index not in repeated:
@@ -237,13 +239,7 @@ def _fresh(
 
 def _try_place(declared: Declared, row: JobRow) -> Placement | FarhandError:
     try:
-        return place(
-            declared,
-            tenant=row.tenant,
-            namespace=row.namespace,
-            group_key=row.group_key,
-            fallback=row.fallback,
-        )
+        return row.place(declared)
     except FarhandError as error:
         return error
 
