@@ -154,6 +154,19 @@ async def test_an_error_of_the_work_is_raised(rows: Rows) -> None:
         await Leader(lambda: connect(rows.url)).run_while_leading(broken)
 
 
+async def test_work_that_the_database_refused_is_begun_anew(rows: Rows) -> None:
+    work, refusals = Work(), [asyncpg.DiskFullError("no space left"), asyncpg.QueryCanceledError("by an operator")]
+
+    async def refused() -> None:
+        if refusals:  # as a group of loops raises it
+            raise ExceptionGroup("the loops", [refusals.pop()])
+        await work()
+
+    async with leading(rows, refused):
+        async with asyncio.timeout(20):
+            await work.begun.wait()
+
+
 async def test_a_database_that_is_away_is_waited_for(rows: Rows) -> None:
     tries = 0
     work = Work()

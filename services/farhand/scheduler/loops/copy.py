@@ -170,6 +170,8 @@ class Copy:
                 self._database.over()
             except Unavailable as error:
                 self._database.still(error.message)
+            except PostgresError as error:
+                self._database.still(str(error))
             await asyncio.sleep(POLL)
 
     async def _ask_after(self, earlier: "asyncio.Task[None] | None") -> None:

@@ -88,7 +88,7 @@ class Doorbell:
                 self._heard(Ring(everything=True))  # whatever rang while nobody listened
                 await self._ring_until(connection, lost)
             except Exception as error:
-                if database_error(error) is None:
+                if database_error(error) is None and not isinstance(error, asyncpg.PostgresError):
                     raise
                 log.info("the doorbell waits for the database", extra={"reason": str(error)})
             finally:

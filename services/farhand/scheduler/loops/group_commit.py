@@ -132,7 +132,7 @@ class GroupCommit(Generic[T, R]):
         try:
             results = await self._patiently([item for item, _ in batch])
         except Exception as error:
-            lost = database_error(error)
+            lost = error if isinstance(error, Unavailable) else database_error(error)
             if lost is not None:
                 self._connection.drop()
                 log.warning(

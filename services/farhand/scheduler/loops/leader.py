@@ -43,14 +43,14 @@ class Leader:
 
     async def run_while_leading(self, work: Callable[[], Awaitable[None]]) -> None:
         """Become leader whenever that is possible, for ever, and do the work while it lasts. An error of the
-        work is raised; the work is begun anew with each leadership."""
+        work is raised, but for one of the database; the work is begun anew with each leadership."""
         while True:
             try:
                 await self.once(work)
             except Exception as error:
-                if database_error(error) is None and not isinstance(error, PostgresError):
+                if not _is_database_s(error):
                     raise
-                self._database.still(str(error) or type(error).__name__)
+                self._database.still(_reason(error))
             await asyncio.sleep(LOOK)
 
     async def once(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -104,6 +104,20 @@ class Leader:
             if database_error(error) is None:
                 raise
             return False
+
+
+def _is_database_s(error: BaseException) -> bool:
+    """Whether the database is away, or refused something, which it may take later (a full disk)."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_is_database_s(part) for part in error.exceptions)
+    return database_error(error) is not None or isinstance(error, PostgresError)
+
+
+def _reason(error: BaseException) -> str:
+    """What it says, or the first of its parts: the work may be a group of loops."""
+    if isinstance(error, BaseExceptionGroup):
+        return _reason(error.exceptions[0])
+    return str(error) or type(error).__name__
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> None:

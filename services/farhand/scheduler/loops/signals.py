@@ -4,6 +4,7 @@ Every message is a hint to look. What is true stands in the database.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +15,8 @@ from farhand.scheduler.loops.doorbell import Doorbell, Ring
 from farhand.scheduler.loops.kills import Kills
 from farhand.scheduler.loops.sessions import Sessions
 from farhand.scheduler.loops.stream import Streams
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -97,3 +100,5 @@ class Signals:
                 await self.sessions.recheck(local if ring.everything else sorted(ring.sessions))
             except Unavailable:
                 continue
+            except Exception:
+                log.exception("an errand failed; the janitor does it")
