@@ -36,8 +36,9 @@ class Raise(Greet):
 
 class Stuck(Greet):
     async def run(self, context):
-        with open(context.properties["pid"], "w") as file:
+        with open(context.properties["pid"] + ".new", "w") as file:
             file.write(str(os.getpid()))
+        os.rename(file.name, context.properties["pid"])
         time.sleep(600)
 """
 

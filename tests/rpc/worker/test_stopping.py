@@ -169,6 +169,8 @@ async def test_after_kill_9_the_result_is_sent_by_the_next_process_and_the_jobs_
     assert (await second.result("job-1")).outcome.exit_code == 3
     assert await fake_scheduler.log_reaches("job-1", 1) == ["line"]
     assert list((tmp_path / "w" / "jobs").iterdir()) == []
+    second.close()
+    assert not (await fake_scheduler.session()).hello.dead_incarnations, "the dead are told once"
 
 
 async def test_a_worker_that_was_acknowledged_holds_nothing_after_a_restart(
