@@ -7,6 +7,7 @@ from google.protobuf import duration_pb2, struct_pb2
 
 from farhand.api.types.v1 import outcome_pb2
 from farhand.api.worker.v1 import session_pb2
+from farhand.kernel.nesting import MOST_LEVELS, too_deep
 from farhand.runtime import wire
 from farhand.worker.core.session import Beat
 from farhand.worker.core.slots import Event, JobKey, Phase
@@ -77,8 +78,10 @@ def heartbeat(beat: Beat, busy_slots: int) -> session_pb2.ConnectRequest:
 def result(key: JobKey, value: Outcome, *, seconds: float | None = None, log_end: int = 0) -> session_pb2.Result:
     """How a run ended; `seconds` unset where nothing ran.
 
-    Raises ValueError or TypeError where the outputs can't be written as a Struct.
+    Raises ValueError or TypeError where the outputs can't be written as a Struct, or not read again.
     """
+    if too_deep(value.outputs):
+        raise ValueError(f"they are nested deeper than {MOST_LEVELS} levels")
     message = outcome_pb2.Outcome(
         state=_OUTCOME_STATES[value.state],
         reason=value.reason,

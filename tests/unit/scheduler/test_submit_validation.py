@@ -7,7 +7,9 @@ from google.protobuf.duration_pb2 import Duration
 
 from farhand.api.scheduler.v1.job_pb2 import JobSpec
 from farhand.api.types.v1.task_pb2 import Task
+from farhand.api.worker.v1 import session_pb2 as pb
 from farhand.kernel.errors import FarhandError, InvalidArgument, PayloadTooLarge, PermissionDenied
+from farhand.kernel.nesting import MOST_LEVELS
 from farhand.kernel.resolution import Fallback
 from farhand.runtime.security import LOCAL, Identity, Role
 from farhand.scheduler.core.submission import JobRow
@@ -130,3 +132,15 @@ def test_a_request_id_has_a_rule_too(request_id: str) -> None:
     with pytest.raises(FarhandError) as caught:
         check_request_id(request_id)
     assert caught.value.violations[0].path == "request_id"
+
+
+@pytest.mark.parametrize("wrap", [lambda inner: [inner], lambda inner: {"a": inner}], ids=["lists", "maps"])
+def test_properties_that_no_frame_could_carry_are_refused(wrap: Any) -> None:
+    value: Any = "x"
+    for _ in range(MOST_LEVELS - 1):
+        value = wrap(value)
+    deepest = check(a_spec(task=a_task({"commands": value})))
+    carried = pb.Assignments(assignments=[pb.Assignment(task=Task.FromString(deepest.task))])
+    frame = pb.ConnectResponse(assignments=carried).SerializeToString()
+    assert pb.ConnectResponse.FromString(frame).assignments == carried
+    assert paths(a_spec(task=a_task({"commands": wrap(value)}))) == ["specs[3].task.properties"]

@@ -22,6 +22,7 @@ from farhand.kernel.names import (
     group_key,
     shown,
 )
+from farhand.kernel.nesting import MOST_LEVELS
 from farhand.kernel.resolution import Fallback
 from farhand.runtime.security import Identity
 from farhand.scheduler.core.submission import JobRow
@@ -30,6 +31,8 @@ from farhand.scheduler.rpc.fields import check_duration
 DEFAULT_MAX_DELIVERIES = 3
 MOST_DELIVERIES = 100
 LONGEST_REQUEST_ID = 100
+
+_FLAT_BYTES = 4 * MOST_LEVELS  # a level of nesting takes four at least
 
 _FALLBACKS: dict[int, Fallback | None] = {
     fallback_pb2.FALLBACK_UNSPECIFIED: None,
@@ -65,6 +68,7 @@ class SpecCheck:
             or spec.fallback not in _FALLBACKS
             or not 1 <= deliveries <= MOST_DELIVERIES
             or task.HasField("timeout")
+            or (len(body) > _FLAT_BYTES and _too_deep(task.properties))
         ):
             self._look_closely(spec, path, names, len(body))
         return JobRow(
@@ -109,6 +113,14 @@ class SpecCheck:
                 )
             )
         wrong += check_duration(f"{path}.task.timeout", spec.task.timeout)
+        if _too_deep(spec.task.properties):
+            raise InvalidArgument.of(
+                *wrong,
+                Violation(
+                    f"{path}.task.properties",
+                    f"are nested deeper than {MOST_LEVELS} levels; pass what is deeper as text",
+                ),
+            )
         for place in _with_nul(spec.task.properties, f"{path}.task.properties"):
             wrong.append(Violation(place, "must not hold a NUL character"))
             break
@@ -130,6 +142,20 @@ def check_request_id(request_id: str) -> None:
     wrong = check_text("request_id", request_id, LONGEST_REQUEST_ID)
     if wrong:
         raise InvalidArgument.of(*wrong)
+
+
+def _too_deep(properties: Struct, levels: int = MOST_LEVELS) -> bool:
+    """kernel.nesting.too_deep, for what is still a message."""
+    return levels == 0 or any(_value_too_deep(value, levels - 1) for value in properties.fields.values())
+
+
+def _value_too_deep(value: Value, levels: int) -> bool:
+    match value.WhichOneof("kind"):
+        case "struct_value":
+            return _too_deep(value.struct_value, levels)
+        case "list_value":
+            return levels == 0 or any(_value_too_deep(item, levels - 1) for item in value.list_value.values)
+    return False
 
 
 def _with_nul(properties: Struct, path: str) -> Iterator[str]:

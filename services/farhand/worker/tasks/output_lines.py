@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from farhand.kernel.names import shown
+from farhand.kernel.nesting import MOST_LEVELS, too_deep
 
 OUTPUT_LIMIT = 256 * 1024  # bytes of JSON: all outputs of one run
 
@@ -50,6 +51,8 @@ class OutputLines:
         outputs = said.get("outputs", {})
         if not isinstance(outputs, dict):
             raise ValueError("outputs must be a map")
+        if too_deep(outputs):
+            raise ValueError(f"outputs may be nested {MOST_LEVELS} levels deep, not deeper")
         for name, value in outputs.items():
             text = json.dumps({name: value}, ensure_ascii=False)
             if "\\u0000" in text:
