@@ -83,6 +83,14 @@ def test_an_assignment_that_was_under_way_may_follow_draining_but_none_follows_i
         session.admits(epoch=7)
 
 
+def test_a_drain_that_an_operator_asked_for_may_be_acknowledged_before_it_is_answered() -> None:
+    session = a_session()
+    assert session.drain_acked(epoch=7)
+    session.drain_sent()
+    with pytest.raises(IllegalFrame):
+        session.admits(epoch=7)
+
+
 def test_the_drain_acknowledgement_of_another_session_means_nothing() -> None:
     session = a_session()
     session.drain_sent()

@@ -55,11 +55,9 @@ class Kills:
     async def _mark(self, key: int, grace_ms: int) -> bool:
         """Note the kill. Answers whether there is a worker to confirm it."""
         async with self._pool.acquire() as connection:
-            lane = await connection.fetchval(SQL["job_place"], key)
-            if lane is None:
-                return False
-            while True:
-                # A job may move between the queue and a worker between these statements, never out of both.
+            # A job may move between the queue and a worker between these statements, never out of both but by its
+            # end; one that was forgotten meanwhile is nowhere.
+            while (lane := await connection.fetchval(SQL["job_place"], key)) is not None:
                 if await end_waiting(connection, [(lane, key)], KILLED, self._writer):
                     self._listener.killed(key)
                     return False
@@ -72,6 +70,7 @@ class Kills:
                     return not row["kill_acked"]
                 if (await connection.fetchrow(SQL["kill_state"], key))["ended"]:
                     return False
+        return False
 
     async def _confirmed(self, key: int, watch: Watch) -> None:
         try:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import asyncpg
 
+from farhand.kernel.errors import Unavailable
 from farhand.runtime.database import database_error
 from farhand.scheduler.core.lease import LeaseTerms, LeaseWatch, Renewal, heartbeat_interval
 from farhand.scheduler.core.session import SessionEvent
@@ -87,6 +88,9 @@ class Sessions:
         )
         for job in opened.kept:
             stream.outstanding[job.fence] = Outstanding(job.key, job.traceparent)
+        if opened.draining and not opening.draining:  # an operator said so while no stream was there to tell it
+            stream.put(Drain())
+            stream.put(DrainAck())
         for session_id in opened.superseded:
             older = self._streams.get(session_id)
             if older is not None and older.epoch < opened.epoch:
@@ -152,9 +156,7 @@ class Sessions:
         self._streams.remove(stream)
         try:
             await self._change(stream.session_id, stream.epoch, SessionEvent.CLOSE)
-        except Exception as error:
-            if database_error(error) is None:
-                raise
+        except Unavailable:
             log.info("a stream's end could not be noted; its lease tells", extra={"session": stream.session_id})
 
     async def recheck(self, sessions: Sequence[int]) -> None:

@@ -235,8 +235,14 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
             room.release()
 
     async def _return(self, stream: Stream, returned: list[pb.Result]) -> None:
-        keys = [key for result in returned if (key := decode(result.job_id)) is not None]
-        await self._sessions.return_unstarted(stream, keys)
+        # Only what this stream's worker has under that very fence (P4).
+        keys = [
+            job.key
+            for result in returned
+            if (job := stream.outstanding.get(result.fence)) is not None and job.key == decode(result.job_id)
+        ]
+        if keys:
+            await self._sessions.return_unstarted(stream, keys)
         for result in returned:
             stream.outstanding.pop(result.fence, None)
 

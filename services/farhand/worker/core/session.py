@@ -49,6 +49,7 @@ TRANSITIONS: dict[tuple[SessionState, SessionEvent], SessionState] = {
     (_S.GREETING, _E.ENDED): _S.OVER,
     (_S.LIVE, _E.ASSIGNED): _S.LIVE,
     (_S.LIVE, _E.DRAIN_SENT): _S.DRAINING,
+    (_S.LIVE, _E.DRAIN_ACKED): _S.DRAINED,  # an operator's drain: it comes with its line, before we could answer
     (_S.LIVE, _E.GOODBYE_SENT): _S.LEAVING,
     (_S.LIVE, _E.ENDED): _S.OVER,
     # A drain may be asked for twice: by the scheduler and by SIGTERM.
