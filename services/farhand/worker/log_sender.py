@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHUNK = 512 * 1024  # bytes of one log in one message
-CALL_LIMIT = 4 << 20  # bytes in one call
+CALL_LIMIT = 4 << 20  # bytes in one call; the last chunk may pass it
+CALL_LOGS = 500  # in one call: each is a file to read
 CALL_SECONDS = 30.0
 PAUSE_SECONDS = 0.1  # between calls, so that a chatty job is not a call per line
 
@@ -156,17 +157,13 @@ class LogSender:
                 log.error("a log's file is gone or damaged; the rest of it is lost", extra={"job": key[0]})
                 run_log.refuse()
                 continue
-            batch.append(
-                (
-                    run_log,
-                    worker_service_pb2.AppendLogsRequest(
-                        job_id=key[0], fence=key[1], offset=run_log.acked, records=records
-                    ),
-                )
+            request = worker_service_pb2.AppendLogsRequest(
+                job_id=key[0], fence=key[1], offset=run_log.acked, records=records
             )
+            batch.append((run_log, request))
             self._logs[key] = self._logs.pop(key)  # to the end: the others come first next time
-            room -= CHUNK
-            if self._alone or room <= 0:
+            room -= request.ByteSize()
+            if self._alone or room <= 0 or len(batch) >= CALL_LOGS:
                 break
         return batch
 

@@ -40,6 +40,21 @@ async def test_a_stop_waits_for_what_runs_and_for_its_result_to_be_recorded(
     assert list((worker.data / "logs").iterdir()) == []
 
 
+async def test_what_was_under_way_when_the_drain_began_is_run_before_goodbye(fake_scheduler: FakeScheduler) -> None:
+    fake_scheduler.acknowledges_drains = False
+    worker = await fake_scheduler.run_worker()
+    session = await fake_scheduler.session()
+    await session.until(lambda: session.credit)
+    worker.terminate()
+    await session.expect("draining")
+    session.assign(a_job("job-1", "true"))
+    assert (await session.result("job-1")).outcome.state == SUCCESS
+    assert not session.of("goodbye")
+    session.send(drain_ack=pb.DrainAck(epoch=session.epoch))
+    await worker.ended()
+    assert session.of("goodbye")
+
+
 async def test_credit_does_not_rise_while_draining(fake_scheduler: FakeScheduler, tmp_path: Path) -> None:
     await fake_scheduler.run_worker(slots=1)
     session = await fake_scheduler.session()
