@@ -1,4 +1,4 @@
-"""What a scheduler makes of reports that come late, of drains that nobody was there to hear, and of jobs that are gone."""
+"""What a scheduler makes of reports that come late, of drains that nobody was there to hear, of jobs that are gone."""
 
 import asyncio
 import secrets

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 AVAILABLE_WITHIN = 15.0  # seconds since the last heartbeat (semantics.md, 3)
+LONGEST_GAP = 5.0  # seconds between two looks; more, and heartbeats may have been missed
 
 
 def heartbeat_interval(lease: float) -> float:
@@ -53,6 +54,26 @@ class LeaseWatch:
 
 
 @dataclass(slots=True)
+class Sight:
+    """Since when a replica has seen, without a gap, what the database says of heartbeats. After one (the database
+    was away, or this process stood still) old heartbeats tell of the gap, and not yet of the workers."""
+
+    since: float | None = None
+    last: float | None = None
+
+    def look(self, now: float) -> None:
+        """The database answered; seconds on the own monotonic clock."""
+        if self.last is None or self.since is None or now - self.last > LONGEST_GAP:
+            self.since = now
+        self.last = now
+
+    @property
+    def clear(self) -> bool:
+        """Whether every worker that lives has had the time to show it."""
+        return self.since is not None and self.last is not None and self.last - self.since >= AVAILABLE_WITHIN
+
+
+@dataclass(slots=True)
 class LeaseTerms:
     """The leases that one stream has offered and that its worker may be counting with; milliseconds."""
 
@@ -65,6 +86,8 @@ class LeaseTerms:
         # An offer that a later one outbids no longer matters, so those that are kept only fall, and the first is
         # the longest. A worker that never answers for any does not make them many.
         while self._offers and self._offers[-1][1] <= wanted:
+            self._offers.pop()
+        while self._offers and self._offers[-1][1] <= wanted:  # the new one outlives those, so they add nothing
             self._offers.pop()
         self._offers.append((sequence, wanted))
         return max(self.counted, self._offers[0][1])

@@ -13,7 +13,7 @@ import asyncpg
 
 from farhand.kernel.errors import Unavailable
 from farhand.runtime.database import database_error
-from farhand.scheduler.core.lease import LeaseTerms, LeaseWatch, Renewal, heartbeat_interval
+from farhand.scheduler.core.lease import LeaseTerms, LeaseWatch, Renewal, Sight, heartbeat_interval
 from farhand.scheduler.core.session import SessionEvent
 from farhand.scheduler.loops.frames import Drain, DrainAck, GoAway, GoAwayReason, HeartbeatAck
 from farhand.scheduler.loops.group_commit import GroupCommit, HotConnection
@@ -63,6 +63,7 @@ class Sessions:
         self._writer = writer
         self._encode_log = encode_log
         self._watch = LeaseWatch()
+        self._sight = Sight()
         self.beats: GroupCommit[Beat, bool] = GroupCommit("renew", renewals, _renew)
 
     async def open(self, opening: Opening, counted_ms: int) -> tuple[Stream, Opened, int]:
@@ -188,6 +189,7 @@ class Sessions:
         before = now()
         async with self._database() as connection:
             rows = await store.living_sessions(connection)
+        self._sight.look(before)
         groups = {renewal.session_id: group for renewal, group in rows}
         for renewal in self._watch.observe([renewal for renewal, _ in rows], before):
             await self._expire(renewal, groups[renewal.session_id])
@@ -205,7 +207,9 @@ class Sessions:
             await self.recheck([renewal.session_id])
 
     async def settle(self) -> None:
-        """End the waiting jobs of groups that lost their last available worker (P11)."""
+        """End the waiting jobs of groups that lost their last available worker (P11), as far as `expire` sees."""
+        if not self._sight.clear:
+            return
         async with self._database() as connection:
             groups = [row["group_uid"] for row in await connection.fetch(SQL["groups_to_settle"])]
             for uid in groups:
