@@ -11,8 +11,8 @@ from farhand.api.worker.v1 import session_pb2 as pb
 from farhand.api.worker.v1.worker_service_pb2_grpc import WorkerServiceStub
 from tests.fixtures.mesh import Mesh
 from tests.fixtures.scheduler_service import HandWorker
+from tests.tasks import NOOP
 
-NOOP = "farhand.core.Noop"
 BATCH = 500
 PAYLOAD = {"pad": "x" * 160}  # about 200 bytes with the rest of the task
 JOBS_A_SECOND = 50

@@ -14,9 +14,8 @@ import pytest
 from farhand.api.scheduler.v1 import job_pb2, job_service_pb2
 from farhand.api.types.v1.task_pb2 import Task
 from tests.fixtures.mesh import Mesh, Process, postgres
+from tests.tasks import NOOP, a_shell_task
 
-NOOP = "farhand.core.Noop"
-SHELL = "io.kestra.plugin.scripts.shell.Commands"
 RETRY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
@@ -45,8 +44,7 @@ async def kill_postgres(mesh: Mesh, database: Process) -> None:
 
 async def submit(mesh: Mesh, number: int, acknowledged: list[str], files: Path) -> None:
     """A batch, again and again under the same request id until it is acknowledged."""
-    noop, shell = Task(type=NOOP), Task(type=SHELL)
-    shell.properties.update({"commands": [f"echo $FARHAND_JOB_ID >> {files}/ran-{number}"]})
+    noop, shell = Task(type=NOOP), a_shell_task(f"echo $FARHAND_JOB_ID >> {files}/ran-{number}")
     specs = [job_pb2.JobSpec(task=noop)] * 20 + [job_pb2.JobSpec(task=shell)]
     request = job_service_pb2.BatchSubmitJobsRequest(specs=specs, request_id=f"batch-{number}")
     while True:

@@ -15,13 +15,12 @@ import pytest
 from farhand.api.scheduler.v1 import job_pb2, job_service_pb2
 from farhand.api.types.v1.fallback_pb2 import Fallback
 from farhand.api.types.v1.outcome_pb2 import OUTCOME_STATE_SUCCESS
-from farhand.api.types.v1.task_pb2 import Task
 from farhand.api.worker.v1 import session_pb2 as pb
 from farhand.api.worker.v1.worker_service_pb2_grpc import WorkerServiceStub
 from tests.fixtures.mesh import Mesh
 from tests.fixtures.scheduler_service import HandWorker
+from tests.tasks import SHELL, a_shell_task
 
-SHELL = "io.kestra.plugin.scripts.shell.Commands"
 SECONDS = 40.0
 
 
@@ -42,8 +41,7 @@ class Story:
         )
 
     async def submit(self, *, group: str = "", fallback: str = "WAIT", request_id: str = "") -> "Story":
-        task = Task(type=SHELL)
-        task.properties.update({"commands": [self.command()]})
+        task = a_shell_task(self.command())
         spec = job_pb2.JobSpec(task=task, worker_group=group, fallback=Fallback.Value(f"FALLBACK_{fallback}"))
         request = job_service_pb2.SubmitJobRequest(spec=spec, request_id=request_id)
         self.id = (await self.mesh.jobs.SubmitJob(request)).job.id
@@ -200,10 +198,7 @@ async def test_a_drain_finishes_what_runs_and_leaves_the_rest_to_others(
 async def test_a_failure_during_a_drain_is_still_reported(mesh: Mesh, tmp_path: Path) -> None:
     await mesh.start(workers=[""], lease=10.0)
     go = tmp_path / "go"
-    task = Task(type=SHELL)
-    task.properties.update(
-        {"commands": [f"touch {tmp_path}/started; while [ ! -e {go} ]; do sleep 0.05; done; exit 7"]}
-    )
+    task = a_shell_task(f"touch {tmp_path}/started; while [ ! -e {go} ]; do sleep 0.05; done; exit 7")
     request = job_service_pb2.SubmitJobRequest(spec=job_pb2.JobSpec(task=task))
     job_id = (await mesh.jobs.SubmitJob(request)).job.id
     await until((tmp_path / "started").exists, "the start")
@@ -217,10 +212,7 @@ async def test_a_failure_during_a_drain_is_still_reported(mesh: Mesh, tmp_path: 
 async def test_daemonised_grandchildren_die_with_a_killed_job(mesh: Mesh, tmp_path: Path) -> None:
     await mesh.start(workers=[""], lease=10.0)
     pids = tmp_path / "pids"
-    task = Task(type=SHELL)
-    task.properties.update(
-        {"commands": [f"setsid sh -c 'echo $$ >> {pids}; exec sleep 1000' & echo $$ >> {pids}; sleep 1000"]}
-    )
+    task = a_shell_task(f"setsid sh -c 'echo $$ >> {pids}; exec sleep 1000' & echo $$ >> {pids}; sleep 1000")
     job = (await mesh.jobs.SubmitJob(job_service_pb2.SubmitJobRequest(spec=job_pb2.JobSpec(task=task)))).job
     await until(lambda: pids.exists() and len(pids.read_text().split()) == 2, "both processes")
     both = [int(pid) for pid in pids.read_text().split()]

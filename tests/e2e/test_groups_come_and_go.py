@@ -14,17 +14,15 @@ from farhand.api.registry.v1 import (
     worker_pb2,
 )
 from farhand.api.scheduler.v1 import job_pb2, job_service_pb2
-from farhand.api.types.v1.task_pb2 import Task
 from farhand.runtime.grpc_channel import RemoteError, remote_error
 from tests.fixtures.mesh import Mesh
+from tests.tasks import a_shell_task
 
 SECONDS = 30.0
 
 
 async def submit(mesh: Mesh, group: str, command: str = "true", tenant: str = "") -> str:
-    task = Task(type="io.kestra.plugin.scripts.shell.Commands")
-    task.properties.update({"commands": [command]})
-    spec = job_pb2.JobSpec(task=task, worker_group=group, tenant=tenant)
+    spec = job_pb2.JobSpec(task=a_shell_task(command), worker_group=group, tenant=tenant)
     return (await mesh.jobs.SubmitJob(job_service_pb2.SubmitJobRequest(spec=spec))).job.id
 
 

@@ -16,15 +16,14 @@ from google.protobuf.duration_pb2 import Duration
 from farhand.api.scheduler.v1 import job_pb2, job_service_pb2
 from farhand.api.types.v1.log_record_pb2 import LogRecord
 from farhand.api.types.v1.outcome_pb2 import OUTCOME_STATE_FAILED, OUTCOME_STATE_SUCCESS, Outcome
-from farhand.api.types.v1.task_pb2 import Task
 from farhand.api.worker.v1 import session_pb2 as pb
 from farhand.api.worker.v1.worker_service_pb2 import AppendLogsRequest
 from farhand.api.worker.v1.worker_service_pb2_grpc import WorkerServiceStub
 from farhand.runtime.grpc_channel import remote_error
 from tests.fixtures.mesh import Mesh
 from tests.fixtures.scheduler_service import HandWorker
+from tests.tasks import SHELL, a_shell_task
 
-SHELL = "io.kestra.plugin.scripts.shell.Commands"
 LONG_MAX = 2**63 - 1
 LONG = "m" * (2 << 20)
 SECONDS = 30.0
@@ -69,9 +68,7 @@ class Duel:
         return await HandWorker(self.workers, hello).connect()
 
     async def submit(self, count: int = 1) -> list[str]:
-        task = Task(type=SHELL)
-        task.properties.update({"commands": ["true"]})
-        specs = [job_pb2.JobSpec(task=task)] * count
+        specs = [job_pb2.JobSpec(task=a_shell_task("true"))] * count
         answer = await self.mesh.jobs.BatchSubmitJobs(job_service_pb2.BatchSubmitJobsRequest(specs=specs))
         return [result.job_id for result in answer.results]
 
@@ -275,8 +272,7 @@ async def test_a_boundless_credit_does_not_swallow_the_queue(duel: Duel) -> None
 
 
 async def test_a_worker_that_does_not_read_is_not_fed_on(duel: Duel) -> None:
-    task = Task(type=SHELL)
-    task.properties.update({"commands": ["x" * 250_000]})
+    task = a_shell_task("x" * 250_000)
     await duel.hostile.credit(2**62)  # and it never reads
     specs = [job_pb2.JobSpec(task=task)] * 40
     for _ in range(12):

@@ -24,13 +24,11 @@ from farhand.api.registry.v1.worker_group_service_pb2 import CreateWorkerGroupRe
 from farhand.api.registry.v1.worker_group_service_pb2_grpc import WorkerGroupServiceStub
 from farhand.api.scheduler.v1 import job_pb2, job_service_pb2
 from farhand.api.scheduler.v1.job_service_pb2_grpc import JobServiceStub
-from farhand.api.types.v1.task_pb2 import Task
 from farhand.kernel.job_id import encode
 from farhand.runtime.grpc_channel import remote_error
 from tests.fixtures.command_line import Said, farhand
 from tests.fixtures.mesh import Mesh, Process
-
-SHELL = "io.kestra.plugin.scripts.shell.Commands"
+from tests.tasks import a_shell_task
 
 
 class Fortress:
@@ -256,8 +254,7 @@ async def test_another_tenants_client_sees_and_touches_nothing(fortress: Fortres
     fortress.add_token("theirs", "client", tenants=["other"])
     await fortress.start()
     await fortress.declare(tenants=["other", "third"])
-    task = Task(type=SHELL)
-    task.properties.update({"commands": ["echo secret"]})
+    task = a_shell_task("echo secret")
     async with (
         fortress.channel(fortress.scheduler, "client") as ours,
         fortress.channel(fortress.scheduler, "theirs") as theirs,
@@ -308,9 +305,7 @@ async def test_a_generated_client_speaks_tls_with_nothing_but_grpc(fortress: For
     await fortress.add_worker()
     async with fortress.channel(fortress.scheduler, "client") as channel:
         jobs = JobServiceStub(channel)
-        task = Task(type=SHELL)
-        task.properties.update({"commands": ["echo hello"]})
-        request = job_service_pb2.SubmitJobRequest(spec=job_pb2.JobSpec(task=task))
+        request = job_service_pb2.SubmitJobRequest(spec=job_pb2.JobSpec(task=a_shell_task("echo hello")))
         job = (await jobs.SubmitJob(request)).job
         ended = (await jobs.WaitJob(job_service_pb2.WaitJobRequest(id=job.id))).job
         assert ended.state == job_pb2.JOB_STATE_SUCCESS

@@ -19,10 +19,10 @@ from farhand.api.registry.v1.worker_group_service_pb2 import ListWorkerGroupsReq
 from farhand.api.registry.v1.worker_group_service_pb2_grpc import WorkerGroupServiceStub
 from farhand.api.scheduler.v1 import job_pb2, job_service_pb2
 from farhand.api.scheduler.v1.job_service_pb2_grpc import JobServiceStub
-from farhand.api.types.v1.task_pb2 import Task
 from farhand.runtime.grpc_channel import make_channel
 from farhand.runtime.settings import DialSettings
 from tests.fixtures.mesh import Process
+from tests.tasks import a_shell_task
 
 Standalone = Callable[..., Process]
 _ANY_PORTS = ("--registry-port", "0", "--scheduler-port", "0")
@@ -47,17 +47,11 @@ async def standalone(tmp_path: Path) -> AsyncIterator[Standalone]:
             await process.ended()
 
 
-def shell(command: str) -> Task:
-    task = Task(type="io.kestra.plugin.scripts.shell.Commands")
-    task.properties.update({"commands": [command]})
-    return task
-
-
 async def run_a_job(scheduler: str, command: str, group: str = "") -> job_pb2.Job:
     """Submit it and wait for its end."""
     async with make_channel(scheduler, DialSettings()) as channel:
         jobs = JobServiceStub(channel)
-        spec = job_pb2.JobSpec(worker_group=group, task=shell(command))
+        spec = job_pb2.JobSpec(worker_group=group, task=a_shell_task(command))
         submitted = await jobs.SubmitJob(job_service_pb2.SubmitJobRequest(spec=spec), timeout=60, wait_for_ready=True)
         return (await jobs.WaitJob(job_service_pb2.WaitJobRequest(id=submitted.job.id), timeout=60)).job
 
@@ -94,7 +88,7 @@ async def test_a_second_ctrl_c_kills_all_and_what_their_jobs_run(standalone: Sta
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     async with make_channel(process.facts["scheduler"], DialSettings()) as channel:
-        spec = job_pb2.JobSpec(task=shell(f"echo $$ > '{pipe}'; sleep 600"))
+        spec = job_pb2.JobSpec(task=a_shell_task(f"echo $$ > '{pipe}'; sleep 600"))
         await JobServiceStub(channel).SubmitJob(job_service_pb2.SubmitJobRequest(spec=spec))
         # Reading the pipe waits until the command writes.
         job_pid = int(await asyncio.wait_for(asyncio.to_thread(pipe.read_text), 30))

@@ -13,12 +13,11 @@ from typing import Any
 import pytest
 
 from farhand.api.scheduler.v1 import job_pb2, job_service_pb2
-from farhand.api.types.v1.task_pb2 import Task
 from tests.fixtures.command_line import Said, farhand
 from tests.fixtures.mesh import Mesh
 from tests.fixtures.otlp import OtlpReceiver, ReceivedSpan
+from tests.tasks import a_shell_task
 
-SHELL = "io.kestra.plugin.scripts.shell.Commands"
 TRACEPARENT = re.compile(
     r"00-([0-9a-f]{32})-([0-9a-f]{16})-0[13]"
 )  # sampled, and perhaps random (level 2 of the standard)
@@ -42,10 +41,8 @@ async def run(mesh: Mesh, *command: str, **environment: str) -> Said:
 
 async def submit(mesh: Mesh, command: str, traceparent: str = "") -> str:
     """Submit by the API, as any client may; gives the job's id."""
-    task = Task(type=SHELL)
-    task.properties.update({"commands": [command]})
     metadata = (("traceparent", traceparent),) if traceparent else ()
-    request = job_service_pb2.SubmitJobRequest(spec=job_pb2.JobSpec(task=task))
+    request = job_service_pb2.SubmitJobRequest(spec=job_pb2.JobSpec(task=a_shell_task(command)))
     return (await mesh.jobs.SubmitJob(request, metadata=metadata)).job.id
 
 

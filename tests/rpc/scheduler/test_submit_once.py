@@ -21,7 +21,8 @@ from farhand.runtime.settings import DialSettings
 from farhand.scheduler.core.declared import Group, RemovedGroup
 from farhand.scheduler.settings import SchedulerSettings
 from tests.fixtures.fake_registry import FakeRegistry
-from tests.fixtures.scheduler_service import SHELL, SchedulerService, declare
+from tests.fixtures.scheduler_service import SchedulerService, declare
+from tests.tasks import SHELL
 
 
 async def test_the_same_request_id_gives_the_same_job(scheduler: SchedulerService) -> None:

@@ -1,6 +1,5 @@
 """SubmitJob and BatchSubmitJobs, over a real port."""
 
-
 import pytest
 
 from farhand.api.scheduler.v1.job_pb2 import JOB_STATE_CREATED, JobSpec

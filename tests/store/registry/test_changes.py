@@ -17,7 +17,7 @@ from farhand.registry.core.worker_group import GroupState, Refusal, WorkerGroup
 from farhand.registry.store import changes, documents, namespaces, snapshots, tenants, transactions, worker_groups
 from farhand.registry.store.transactions import Transactions
 from farhand.runtime import database
-from tests.fixtures.registry_store import declare_tenant
+from tests.fixtures.registry_store import change_up_to, declare_tenant
 
 
 async def logged(transactions: Transactions, known: int, limit: int = 100) -> list[Change] | None:
@@ -80,14 +80,7 @@ async def test_a_revision_is_never_skipped_nor_used_twice(transactions: Transact
 
 
 async def test_the_log_keeps_the_newest_ten_thousand(transactions: Transactions) -> None:
-    async with transactions.changing() as connection:
-        await connection.execute(
-            sql.text(
-                "INSERT INTO registry.change "
-                "SELECT n, 'TENANT', false, '{\"id\": \"x\"}' FROM generate_series(3, 10500) n"
-            )
-        )
-        await connection.execute(sql.text("UPDATE registry.revision SET revision = 10500"))
+    await change_up_to(transactions, 10_500)
     await declare_tenant(transactions, "newest")
     assert await logged(transactions, 500) is None
     assert await logged(transactions, 501, limit=2) == [Change(502, Put(Tenant("x"))), Change(503, Put(Tenant("x")))]

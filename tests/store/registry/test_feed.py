@@ -14,7 +14,7 @@ from farhand.registry.loops.feed import Feed, Listen
 from farhand.registry.store.notices import Notices
 from farhand.registry.store.transactions import Transactions
 from farhand.runtime import database
-from tests.fixtures.registry_store import declare_tenant
+from tests.fixtures.registry_store import change_up_to, declare_tenant
 
 
 @asynccontextmanager
@@ -78,14 +78,7 @@ async def test_a_watcher_that_fell_behind_the_memory_must_read_the_log(transacti
 async def test_many_changes_at_once_are_all_followed(transactions: Transactions) -> None:
     feed = a_feed(transactions, memory=2000)
     await feed.once()
-    async with transactions.changing() as connection:
-        await connection.execute(
-            sql.text(
-                "INSERT INTO registry.change "
-                "SELECT n, 'TENANT', false, '{\"id\": \"x\"}' FROM generate_series(3, 1300) n"
-            )
-        )
-        await connection.execute(sql.text("UPDATE registry.revision SET revision = 1300"))
+    await change_up_to(transactions, 1300)
     await feed.once()
     assert feed.latest == 1300
     first = feed.after(2)

@@ -19,7 +19,8 @@ from farhand.scheduler.store import queue
 from farhand.scheduler.store.queue import Claimed
 from farhand.scheduler.store.sessions import Opened
 from farhand.scheduler.store.sql import SQL
-from tests.fixtures.scheduler_store import SHELL, MeshStore
+from tests.fixtures.scheduler_store import MeshStore
+from tests.tasks import SHELL
 
 INCARNATION = b"i" * 16
 SECONDS = 20.0

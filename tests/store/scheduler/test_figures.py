@@ -1,24 +1,11 @@
 """Figures of groups, places in the queue, and the workers that could take a job."""
 
-from collections.abc import AsyncIterator
-
-import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from farhand.runtime.database import make_engine
 from farhand.scheduler.core.explain import EXACT_POSITIONS, GroupFigures
 from farhand.scheduler.store.figures import read_active_workers, read_figures, read_position
-from farhand.scheduler.store.reading import Reading
 from tests.fixtures.job_histories import Histories
 from tests.fixtures.scheduler_rows import Rows
-
-
-@pytest.fixture
-async def reading(rows: Rows) -> AsyncIterator[AsyncConnection]:
-    engine = make_engine(rows.url)
-    async with Reading(engine).connection() as connection:
-        yield connection
-    await engine.dispose()
 
 
 async def figures(reading: AsyncConnection, uid: str) -> GroupFigures:

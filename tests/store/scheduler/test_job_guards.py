@@ -11,7 +11,8 @@ from farhand.scheduler.store.groups import end_waiting, settle_group
 from farhand.scheduler.store.queue import give_back, mark_started
 from farhand.scheduler.store.sessions import change_session
 from farhand.scheduler.store.sql import SQL
-from tests.fixtures.scheduler_store import WRITER, MeshStore, encode_log
+from tests.fixtures.scheduler_rows import no_log
+from tests.fixtures.scheduler_store import WRITER, MeshStore
 
 LETTER = {Fallback.WAIT: "W", Fallback.FAIL: "F", Fallback.CANCEL: "C"}
 STATES = list(JobState)
@@ -66,7 +67,7 @@ class Played:
                         reason="TEST",
                         costing=None if event == "lose" else [],
                         writer=WRITER,
-                        encode_log=encode_log,
+                        encode_log=no_log,
                     )
                 kind = rules.Lose if event == "lose" else rules.Return
                 self.job, _ = rules.step(self.job, kind(self.fence))
@@ -76,12 +77,12 @@ class Played:
                     await connection.fetchrow(SQL["mark_killing"], self.key, 1000)
                 self.job, _ = rules.step(self.job, rules.Kill())
             case "unavailable":
-                await change_session(connection, self.session, None, SessionEvent.DRAIN, WRITER, encode_log)
+                await change_session(connection, self.session, None, SessionEvent.DRAIN, WRITER, no_log)
                 self.job, _ = rules.step(self.job, rules.Unavailable())
             case "forbid":
                 await connection.execute("UPDATE scheduler.worker_group SET allowed_tenants = '{other}'")
                 async with connection.transaction():
-                    await settle_group(connection, "g", WRITER, encode_log)
+                    await settle_group(connection, "g", WRITER, no_log)
                 self.job, _ = rules.step(self.job, rules.Forbid())
 
 

@@ -1,27 +1,15 @@
 """Jobs read back: their states, their last worker, pages of them."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from farhand.runtime.database import make_engine
 from farhand.scheduler.core.job import FINAL, JobState
 from farhand.scheduler.core.record import JobRecord
 from farhand.scheduler.store import jobs
 from farhand.scheduler.store.jobs import Page, list_jobs, read_jobs, read_lost
-from farhand.scheduler.store.reading import Reading
 from tests.fixtures.job_histories import Histories
 from tests.fixtures.scheduler_rows import Rows
-
-
-@pytest.fixture
-async def reading(rows: Rows) -> AsyncIterator[AsyncConnection]:
-    engine = make_engine(rows.url)
-    async with Reading(engine).connection() as connection:
-        yield connection
-    await engine.dispose()
 
 
 async def one(reading: AsyncConnection, key: int, *, full: bool = False) -> JobRecord:

@@ -11,12 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from farhand.api.worker.v1.worker_service_pb2 import AppendLogsRequest
 from farhand.kernel.errors import LogGap, Unavailable
-from farhand.runtime.database import connect, make_engine
+from farhand.runtime.database import connect
 from farhand.scheduler.core.log import START, Append, Known, LogLimits, NewChunk, Position, Stored
 from farhand.scheduler.loops.group_commit import HotConnection
 from farhand.scheduler.loops.logs import LogWriter
 from farhand.scheduler.store.logs import insert_chunks, read_chunks, read_known
-from farhand.scheduler.store.reading import Reading
 from tests.fixtures.job_histories import Histories, log_lines
 from tests.fixtures.scheduler_rows import Rows
 
@@ -25,14 +24,6 @@ SUBJECT = "a token"  # of the sessions that `rows` builds
 
 def an_append(key: int, offset: int, *lines: str, fence: int = 5, subject: str = SUBJECT) -> Append:
     return Append(key, fence, offset, log_lines(*lines), len(lines), subject)
-
-
-@pytest.fixture
-async def reading(rows: Rows) -> AsyncIterator[AsyncConnection]:
-    engine = make_engine(rows.url)
-    async with Reading(engine).connection() as connection:
-        yield connection
-    await engine.dispose()
 
 
 @pytest.fixture

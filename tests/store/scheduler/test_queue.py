@@ -19,7 +19,8 @@ from farhand.scheduler.store.sessions import (
     return_unstarted,
 )
 from farhand.scheduler.store.sql import SQL
-from tests.fixtures.scheduler_store import WRITER, MeshStore, encode_log
+from tests.fixtures.scheduler_rows import no_log
+from tests.fixtures.scheduler_store import WRITER, MeshStore
 
 INCARNATION = b"i" * 16
 
@@ -34,7 +35,7 @@ async def test_a_lost_assignment_returns_to_its_old_place(mesh_store: MeshStore)
     lost = await mesh_store.a_session("g")
     first, *others = await mesh_store.jobs("g", 3)
     await mesh_store.claim("g", lost.id)
-    await change_session(mesh_store.connection, lost.id, None, SessionEvent.GOODBYE, WRITER, encode_log)
+    await change_session(mesh_store.connection, lost.id, None, SessionEvent.GOODBYE, WRITER, no_log)
     session = await mesh_store.a_session("g")
     assert [job.key for job in await mesh_store.claim("g", session.id, credit=3)] == [first, *others]
 
@@ -72,7 +73,7 @@ async def test_a_stale_fence_changes_nothing(mesh_store: MeshStore) -> None:
     first = await mesh_store.a_session("g", worker="first")
     key = await mesh_store.a_job("g")
     [old] = await mesh_store.claim("g", first.id)
-    await change_session(mesh_store.connection, first.id, None, SessionEvent.GOODBYE, WRITER, encode_log)
+    await change_session(mesh_store.connection, first.id, None, SessionEvent.GOODBYE, WRITER, no_log)
     assert (await mesh_store.result(key, old.fence, "first")).status == "STALE"
     assert await mesh_store.state(key) == "CREATED"
     second = await mesh_store.a_session("g", worker="second")
@@ -173,7 +174,7 @@ async def test_nothing_is_assigned_after_a_drain_committed(mesh_store: MeshStore
                 late.extend(job.key for job in claimed)
 
     async def drain() -> None:
-        await change_session(mesh_store.connection, session.id, None, SessionEvent.DRAIN, WRITER, encode_log)
+        await change_session(mesh_store.connection, session.id, None, SessionEvent.DRAIN, WRITER, no_log)
         drained.set()
 
     await asyncio.gather(claims(), drain())
@@ -188,16 +189,16 @@ async def test_a_lease_expires_only_while_its_counter_stands(mesh_store: MeshSto
     await mesh_store.claim("g", session.id)
     [(seen, group)] = await living_sessions(mesh_store.connection)
     await renew(mesh_store.connection, [Beat(session.id, session.epoch, 60_000, 1)])
-    assert not (await expire_session(mesh_store.connection, seen, group, WRITER, encode_log)).changed
+    assert not (await expire_session(mesh_store.connection, seen, group, WRITER, no_log)).changed
     assert await mesh_store.state(key) == "ASSIGNED"
     [(seen, group)] = await living_sessions(mesh_store.connection)
-    assert (await expire_session(mesh_store.connection, seen, group, WRITER, encode_log)).returned == (key,)
-    assert not (await expire_session(mesh_store.connection, seen, group, WRITER, encode_log)).changed
+    assert (await expire_session(mesh_store.connection, seen, group, WRITER, no_log)).returned == (key,)
+    assert not (await expire_session(mesh_store.connection, seen, group, WRITER, no_log)).changed
 
 
 async def test_a_lost_session_renews_nothing(mesh_store: MeshStore) -> None:
     session = await mesh_store.a_session("g")
-    await expire_session(mesh_store.connection, Renewal(session.id, session.epoch, 1, 60.0), "g", WRITER, encode_log)
+    await expire_session(mesh_store.connection, Renewal(session.id, session.epoch, 1, 60.0), "g", WRITER, no_log)
     assert await renew(mesh_store.connection, [Beat(session.id, session.epoch, 60_000, 0)]) == set()
 
 
@@ -207,7 +208,7 @@ async def test_a_requeued_job_stays_in_its_group_also_under_the_same_key_made_an
     await mesh_store.claim("g", session.id)
     await mesh_store.a_group("other")
     stranger = await mesh_store.a_session("other")
-    await change_session(mesh_store.connection, session.id, None, SessionEvent.GOODBYE, WRITER, encode_log)
+    await change_session(mesh_store.connection, session.id, None, SessionEvent.GOODBYE, WRITER, no_log)
     assert await mesh_store.claim("other", stranger.id, credit=5) == []  # P10
     assert await mesh_store.state(key) == "CREATED"
 
@@ -219,7 +220,7 @@ async def test_a_tenant_that_is_no_longer_allowed_is_not_claimed(mesh_store: Mes
     await mesh_store.connection.execute("UPDATE scheduler.worker_group SET allowed_tenants = '{main}'")
     assert [job.key for job in await mesh_store.claim("g", session.id, credit=5)] == [allowed]
     async with mesh_store.connection.transaction():
-        assert await settle_group(mesh_store.connection, "g", WRITER, encode_log) == [forbidden]
+        assert await settle_group(mesh_store.connection, "g", WRITER, no_log) == [forbidden]
     assert await mesh_store.state(forbidden) == "FAILED"
 
 
@@ -239,7 +240,7 @@ async def test_a_fallback_is_decided_again_when_a_lost_job_comes_back(
     session = await mesh_store.a_session("g")
     key = await mesh_store.a_job("g", fallback=fallback)
     await mesh_store.claim("g", session.id)
-    await change_session(mesh_store.connection, session.id, None, SessionEvent.GOODBYE, WRITER, encode_log)
+    await change_session(mesh_store.connection, session.id, None, SessionEvent.GOODBYE, WRITER, no_log)
     assert await mesh_store.state(key) == state
 
 
@@ -249,7 +250,7 @@ async def test_a_fallback_and_the_last_worker_s_leaving_never_miss_each_other(
     session = await mesh_store.a_session("g")
     other = MeshStore(await connect(fresh_database, hot=True))
     await other.a_job("g")  # makes the lane, which locks the group for a moment too
-    leaving = change_session(mesh_store.connection, session.id, None, SessionEvent.DRAIN, WRITER, encode_log)
+    leaving = change_session(mesh_store.connection, session.id, None, SessionEvent.DRAIN, WRITER, no_log)
     async with other.connection.transaction():
         key = await other.a_job("g", fallback="F")  # it saw the worker, and has not committed
         assert await other.state(key) == "CREATED"
@@ -274,7 +275,7 @@ async def test_a_job_that_takes_its_workers_down_ends_failed(mesh_store: MeshSto
     for expected in ("CREATED", "FAILED"):
         session = await mesh_store.a_session("g")
         await mesh_store.claim("g", session.id)
-        await change_session(mesh_store.connection, session.id, None, SessionEvent.GOODBYE, WRITER, encode_log)
+        await change_session(mesh_store.connection, session.id, None, SessionEvent.GOODBYE, WRITER, no_log)
         assert await mesh_store.state(key) == expected
     row = await mesh_store.connection.fetchrow("SELECT reason, message, lost FROM scheduler.done")
     assert row["reason"] == "WORKER_LOST" and row["lost"] == 2 and "2 times" in row["message"]
@@ -284,7 +285,7 @@ async def test_what_was_not_started_goes_back_at_no_cost(mesh_store: MeshStore) 
     session = await mesh_store.a_session("g")
     key = await mesh_store.a_job("g", max_deliveries=1)
     await mesh_store.claim("g", session.id)
-    await return_unstarted(mesh_store.connection, session.id, [key], WRITER, encode_log)
+    await return_unstarted(mesh_store.connection, session.id, [key], WRITER, no_log)
     assert await mesh_store.state(key) == "CREATED"
 
 

@@ -6,7 +6,8 @@ from farhand.kernel.errors import NotFound
 from farhand.scheduler.core.session import SessionEvent
 from farhand.scheduler.store.sessions import change_session
 from farhand.scheduler.store.sql import SQL
-from tests.fixtures.scheduler_store import WRITER, MeshStore, encode_log
+from tests.fixtures.scheduler_rows import no_log
+from tests.fixtures.scheduler_store import WRITER, MeshStore
 
 OLD, NEW = b"o" * 16, b"n" * 16
 
@@ -51,7 +52,7 @@ async def test_a_worker_that_comes_back_to_a_group_made_anew_makes_that_availabl
     assert await mesh_store.state(waits) == "CREATED"  # P11
     assert await mesh_store.state(await mesh_store.a_job("g", fallback="F")) == "FAILED"
     # The change of availability is settled where the worker is, too.
-    await change_session(mesh_store.connection, after.id, after.epoch, SessionEvent.GOODBYE, WRITER, encode_log)
+    await change_session(mesh_store.connection, after.id, after.epoch, SessionEvent.GOODBYE, WRITER, no_log)
     assert await mesh_store.state(waits) == "FAILED"
 
 
