@@ -54,12 +54,15 @@ async def test_old_heartbeats_end_jobs_only_when_nothing_was_missed(
     )
     now = 1000.0
 
+    def clock() -> float:
+        return now
+
     async def look_for(seconds: float) -> None:
         nonlocal now
         end = now + seconds
         while now < end:
             now += 1
-            await sessions.expire(lambda: now)
+            await sessions.expire(clock)
             await sessions.settle()
 
     await look_for(AVAILABLE_WITHIN)
