@@ -160,11 +160,12 @@ SELECT key, fence, lane_id, now() AS ended_at FROM locked;
 
 -- name: judge
 -- What became of results that were not recorded now. A fence that is neither live nor recorded was
--- given up: a higher one exists or will (P4). UNKNOWN: the job's row is not there.
+-- given up: a higher one exists or will (P4); so was that of a job which was forgotten since. UNKNOWN: no such
+-- job was ever made here, as far as a database that was restored from a backup knows.
 SELECT r.key, r.fence, CASE
     WHEN d.fence = r.fence THEN 'DUPLICATE'
     WHEN l.fence = r.fence THEN 'UNKNOWN'
-    WHEN j.key IS NULL THEN 'UNKNOWN'
+    WHEN j.key IS NULL AND r.key > (SELECT last_value FROM scheduler.job_key) THEN 'UNKNOWN'
     ELSE 'STALE' END AS status
 FROM unnest($1::bigint[], $2::bigint[]) AS r(key, fence)
 LEFT JOIN scheduler.job j ON j.key = r.key
