@@ -2,7 +2,9 @@
 
 import datetime
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from farhand.cli.failure import WrongUse
 from farhand.kernel.durations import format_duration, parse_duration
@@ -15,6 +17,10 @@ if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
 
 NOTHING = "-"
+
+OnlyOfGroup = Annotated[
+    str, typer.Option("--worker-group", metavar="KEY", help="Only of this worker group, or _default.")
+]
 
 
 def duration_flag(flag: str, text: str | None) -> "Duration | None":

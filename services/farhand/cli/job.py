@@ -8,7 +8,7 @@ import typer
 from farhand.cli.command import command, noun
 from farhand.cli.defaults import RequestId
 from farhand.cli.failure import WrongUse
-from farhand.cli.fields import age, duration_flag, every_page, new_request_id, states_flag
+from farhand.cli.fields import OnlyOfGroup, age, duration_flag, every_page, new_request_id, states_flag
 from farhand.cli.job_view import HEADERS, ended_well, row, rows, state_name
 from farhand.cli.render import document
 from farhand.cli.session import DEADLINE, Session
@@ -41,9 +41,7 @@ Id = Annotated[str, typer.Argument(metavar="ID", help="The job, e.g. 3k8w0q2zr9m
 )
 def list_jobs(
     session: Session,
-    worker_group: Annotated[
-        str, typer.Option("--worker-group", metavar="KEY", help="Only of this worker group, or _default.")
-    ] = "",
+    worker_group: OnlyOfGroup = "",
     state: Annotated[
         list[str] | None,
         typer.Option(

@@ -7,7 +7,7 @@ import typer
 
 from farhand.cli.command import command, noun
 from farhand.cli.confirm import confirm
-from farhand.cli.fields import NOTHING, age, enum_name, every_page, listed, states_flag, when
+from farhand.cli.fields import NOTHING, OnlyOfGroup, age, enum_name, every_page, listed, states_flag, when
 from farhand.cli.render import document
 from farhand.cli.session import DEADLINE, Session
 from farhand.cli.terminal import plain
@@ -35,9 +35,7 @@ Id = Annotated[str, typer.Argument(metavar="ID", help="The worker.")]
 )
 def list_workers(
     session: Session,
-    worker_group: Annotated[
-        str, typer.Option("--worker-group", metavar="KEY", help="Only of this worker group, or _default.")
-    ] = "",
+    worker_group: OnlyOfGroup = "",
     state: Annotated[
         list[str] | None,
         typer.Option(

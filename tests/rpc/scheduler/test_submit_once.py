@@ -19,9 +19,8 @@ from farhand.api.worker.v1.worker_service_pb2_grpc import WorkerServiceStub
 from farhand.runtime.grpc_channel import make_channel, remote_error
 from farhand.runtime.settings import DialSettings
 from farhand.scheduler.core.declared import Group, RemovedGroup
-from farhand.scheduler.settings import SchedulerSettings
 from tests.fixtures.fake_registry import FakeRegistry
-from tests.fixtures.scheduler_service import SchedulerService, declare
+from tests.fixtures.scheduler_service import SchedulerService, a_scheduler, declare
 from tests.tasks import SHELL
 
 
@@ -73,13 +72,8 @@ async def test_a_repeated_batch_gets_the_same_answers_for_its_good_and_its_bad_r
 @pytest.fixture
 async def following(fresh_database: str, registry: FakeRegistry) -> AsyncIterator[SchedulerService]:
     """A scheduler that follows a registry with the default group alone."""
-    settings = SchedulerSettings(
-        listen="127.0.0.1:0", registry=registry.address, database_url=fresh_database, drain_timeout=0.2
-    )
-    service = SchedulerService(fresh_database, settings)
-    await service.start()
-    yield service
-    await service.stop()
+    async with a_scheduler(fresh_database, registry=registry.address) as service:
+        yield service
 
 
 async def test_a_request_that_made_no_job_may_be_tried_again_with_its_id(
@@ -148,17 +142,8 @@ async def guarded(fresh_database: str, tmp_path: Path) -> AsyncIterator[Schedule
         )
     )
     await declare(fresh_database, ["", "gpu"])
-    settings = SchedulerSettings(
-        listen="127.0.0.1:0",
-        registry="127.0.0.1:1",
-        database_url=fresh_database,
-        drain_timeout=0.2,
-        tokens=tokens,
-    )
-    service = SchedulerService(fresh_database, settings, token="admin")
-    await service.start()
-    yield service
-    await service.stop()
+    async with a_scheduler(fresh_database, tokens=tokens, token="admin") as service:
+        yield service
 
 
 async def test_a_worker_gets_only_jobs_of_tenants_that_its_credential_admits(guarded: SchedulerService) -> None:

@@ -11,7 +11,7 @@ from farhand.api.worker.v1 import session_pb2 as pb
 from farhand.kernel.errors import NotFound, PermissionDenied, Unavailable
 from farhand.runtime.service import StartupError
 from tests.fixtures.fake_scheduler import NOOP, FakeScheduler, a_job, keys
-from tests.rpc.worker.gates import a_gate
+from tests.rpc.worker.gates import a_gate, a_job_at_the_gate
 
 SUCCESS = outcome_pb2.OUTCOME_STATE_SUCCESS
 
@@ -27,10 +27,7 @@ async def test_hello_says_who_dials(fake_scheduler: FakeScheduler) -> None:
 
 
 async def test_a_broken_stream_is_resumed_and_the_job_goes_on(fake_scheduler: FakeScheduler, tmp_path: Path) -> None:
-    await fake_scheduler.run_worker()
-    first = await fake_scheduler.session()
-    first.assign(a_job("job-1", a_gate(tmp_path)))
-    await first.has_started("job-1")
+    first = await a_job_at_the_gate(fake_scheduler, tmp_path)
     first.close()
     second = await fake_scheduler.session()
     assert second.hello.incarnation == first.hello.incarnation
@@ -42,10 +39,7 @@ async def test_a_broken_stream_is_resumed_and_the_job_goes_on(fake_scheduler: Fa
 
 
 async def test_a_scheduler_that_restarts_finds_the_worker_again(fake_scheduler: FakeScheduler, tmp_path: Path) -> None:
-    await fake_scheduler.run_worker()
-    first = await fake_scheduler.session()
-    first.assign(a_job("job-1", a_gate(tmp_path)))
-    await first.has_started("job-1")
+    await a_job_at_the_gate(fake_scheduler, tmp_path)
     await fake_scheduler.restart()
     second = await fake_scheduler.session()
     (tmp_path / "open").touch()
@@ -67,10 +61,7 @@ async def test_kept_jobs_take_slots_and_the_credit_starts_anew(fake_scheduler: F
 async def test_a_verdict_stop_ends_the_run_and_nothing_comes_of_it(
     fake_scheduler: FakeScheduler, tmp_path: Path
 ) -> None:
-    await fake_scheduler.run_worker(slots=1)
-    first = await fake_scheduler.session()
-    first.assign(a_job("job-1", a_gate(tmp_path)))
-    await first.has_started("job-1")
+    first = await a_job_at_the_gate(fake_scheduler, tmp_path, slots=1)
     fake_scheduler.welcomes = False
     first.close()
     second = await fake_scheduler.session()
@@ -105,10 +96,7 @@ async def test_assignments_of_an_older_epoch_are_dropped(fake_scheduler: FakeSch
 
 
 async def test_the_inventory_is_told_when_asked_for(fake_scheduler: FakeScheduler, tmp_path: Path) -> None:
-    await fake_scheduler.run_worker()
-    session = await fake_scheduler.session()
-    session.assign(a_job("job-1", a_gate(tmp_path)))
-    await session.has_started("job-1")
+    session = await a_job_at_the_gate(fake_scheduler, tmp_path)
     session.send(inventory_request=pb.InventoryRequest())
     held = (await session.expect("inventory")).held
     assert [(job.job_id, job.fence, job.phase) for job in held] == [("job-1", 1, pb.HELD_PHASE_RUNNING)]
@@ -206,10 +194,7 @@ async def test_a_result_from_before_the_end_of_the_lease_stays_valid(fake_schedu
 async def test_a_scheduler_that_says_the_lease_is_over_is_believed(
     fake_scheduler: FakeScheduler, tmp_path: Path
 ) -> None:
-    await fake_scheduler.run_worker()
-    first = await fake_scheduler.session()
-    first.assign(a_job("job-1", a_gate(tmp_path)))
-    await first.has_started("job-1")
+    first = await a_job_at_the_gate(fake_scheduler, tmp_path)
     first.go_away(pb.GO_AWAY_REASON_LEASE_EXPIRED)
     second = await fake_scheduler.session()
     assert second.held == {("job-1", 1): pb.HELD_PHASE_SELF_FENCED}
@@ -226,10 +211,7 @@ async def test_a_refusal_at_the_first_dial_ends_the_worker_with_the_schedulers_w
 
 
 async def test_a_worker_that_was_accepted_once_keeps_trying(fake_scheduler: FakeScheduler, tmp_path: Path) -> None:
-    await fake_scheduler.run_worker()
-    first = await fake_scheduler.session()
-    first.assign(a_job("job-1", a_gate(tmp_path)))
-    await first.has_started("job-1")
+    first = await a_job_at_the_gate(fake_scheduler, tmp_path)
     fake_scheduler.refusal = PermissionDenied("The group was taken away.")
     first.close()
     await first.over()
@@ -260,10 +242,7 @@ async def test_a_go_away_is_obeyed_with_its_delay(fake_scheduler: FakeScheduler)
 async def test_a_scheduler_that_breaks_the_protocol_costs_a_session_and_no_job(
     fake_scheduler: FakeScheduler, tmp_path: Path
 ) -> None:
-    await fake_scheduler.run_worker()
-    first = await fake_scheduler.session()
-    first.assign(a_job("job-1", a_gate(tmp_path)))
-    await first.has_started("job-1")
+    first = await a_job_at_the_gate(fake_scheduler, tmp_path)
     first.welcome()
     second = await fake_scheduler.session()
     assert second.held == {("job-1", 1): pb.HELD_PHASE_RUNNING}
