@@ -1,0 +1,381 @@
+"""Faults: what goes wrong in a simulated mesh, when, and for how long.
+
+Each fault is a method named after what it does; the nemesis takes one at a time by
+chance, and several may last at once. When its time is over it puts everything right,
+so that whatever was acknowledged can end (P2).
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+from tests.simulation.mesh import LONG_LEASE, SHORT_LEASE, TENANTS, Mesh
+
+LONGER_THAN_A_LEASE = 14.0  # seconds
+
+
+class Nemesis:
+    """See the module."""
+
+    def __init__(self, mesh: Mesh, until: float) -> None:
+        self._mesh = mesh
+        self._world = mesh.world
+        self._chance = mesh.world.random
+        self._until = until
+        self.landed: Counter[str] = Counter()
+        self.over = False
+
+    async def run(self) -> None:
+        """Do harm until the time is over, then put all right."""
+        # Each seed has faults of its own liking, so that some see many of one kind and none of another.
+        faults = FAULTS.copy()
+        self._chance.shuffle(faults)
+        faults = faults[: self._chance.randint(2, len(faults))]
+        pace = self._chance.choice((0.4, 1.0, 2.5))
+        if self._chance.random() < 0.3:
+            self._mesh.server.loses = self._chance.choice((0.002, 0.02, 0.1))
+            self._mesh.disturb_all(self._until)
+        await asyncio.sleep(self._chance.uniform(0.5, 3))
+        while self._world.now < self._until:
+            fault = self._chance.choice(faults)
+            if fault(self):
+                self.landed[fault.__name__] += 1
+            await asyncio.sleep(self._chance.expovariate(1 / pace))
+        await self._put_right()
+
+    # ── workers ──
+
+    def _worker(self) -> str:
+        return self._chance.choice(list(self._mesh.seats))
+
+    def worker_killed(self) -> bool:
+        """kill -9 of a worker's process; its service manager starts it again."""
+        name = self._worker()
+        worker = self._mesh.workers[name]
+        if worker.process.dead:
+            return False
+        self._say(f"kill -9 of {name}")
+        self._mesh.disturb(name, 20)
+        worker.process.kill()
+        self._mesh.restart_worker_soon(name, self._chance.choice((0.1, 1.0, LONGER_THAN_A_LEASE)))
+        return True
+
+    def worker_stopped(self) -> bool:
+        """SIGTERM of a worker; it comes back later."""
+        name = self._worker()
+        worker = self._mesh.workers[name]
+        if worker.process.dead or worker.stopping.is_set():
+            return False
+        self._say(f"SIGTERM to {name}")
+        self._mesh.disturb(name, 60)
+        worker.process.after(0, worker.stopping.set)
+        worker.process.on_death.append(lambda: self._mesh.restart_worker_soon(name, self._chance.uniform(0.1, 5)))
+        return True
+
+    def worker_paused(self) -> bool:
+        """SIGSTOP of a worker's process; its warden goes on."""
+        name = self._worker()
+        process = self._mesh.workers[name].process
+        if process.dead or process.paused:
+            return False
+        seconds = self._chance.choice((0.5, 3.0, LONGER_THAN_A_LEASE))
+        self._say(f"SIGSTOP to {name} for {seconds} s")
+        self._mesh.disturb(name, seconds + 20)
+        process.pause()
+        self._mesh.operator.after(seconds, process.resume)
+        return True
+
+    def warden_killed(self) -> bool:
+        """kill -9 of a warden; its keepers end the programs."""
+        name = self._worker()
+        worker = self._mesh.workers[name]
+        if worker.process.dead or worker.control is None or worker.control.dead.is_set():
+            return False
+        self._say(f"kill -9 of the warden of {name}")
+        self._mesh.disturb(name, 20)
+        worker.control.warden.die()
+        return True
+
+    def host_paused(self) -> bool:
+        """A whole machine stands still, its warden too."""
+        name = self._worker()
+        host, process = self._mesh.hosts[name], self._mesh.workers[name].process
+        if host.stopped or process.dead or process.paused:
+            return False
+        seconds = self._chance.choice((2.0, LONGER_THAN_A_LEASE))
+        self._say(f"the host of {name} stands still for {seconds} s")
+        self._mesh.disturb(name, seconds + 20)
+        process.pause()
+        host.pause()
+
+        def go_on() -> None:
+            host.resume()
+            process.resume()
+
+        self._mesh.operator.after(seconds, go_on)
+        return True
+
+    def host_rebooted(self) -> bool:
+        """A machine loses its power: nothing is told to anybody, and results that were not sent may be lost."""
+        name = self._worker()
+        host, worker = self._mesh.hosts[name], self._mesh.workers[name]
+        if worker.process.dead:
+            return False
+        self._say(f"the host of {name} loses its power")
+        self._mesh.disturb(name, 40)
+        for stream in self._mesh.network.alive():
+            if stream.client is worker.process:
+                stream.silence(upwards=True, keepalive=30)
+                stream.silence(upwards=False, keepalive=30)
+        worker.process.kill()
+        host.power_off()
+        if self._chance.random() < 0.5:
+            host.disk.results.clear()
+        delay = self._chance.choice((1.0, LONGER_THAN_A_LEASE))
+        self._mesh.restart_worker_soon(name, delay)
+        if self._chance.random() < 0.3:
+            self._mesh.operator.start(self._mesh.fence(name))
+        return True
+
+    def disk_full(self) -> bool:
+        """A worker's disk is full for a while."""
+        name = self._worker()
+        disk = self._mesh.hosts[name].disk
+        if disk.free_bytes == 0:
+            return False
+        self._say(f"the disk of {name} is full")
+        disk.free_bytes = 0
+        self._mesh.operator.after(self._chance.uniform(1, 6), lambda: setattr(disk, "free_bytes", 1 << 40))
+        return True
+
+    # ── schedulers ──
+
+    def scheduler_killed(self) -> bool:
+        """kill -9 of a scheduler; it comes back."""
+        address = self._chance.choice(self._mesh.addresses)
+        process = self._mesh.replicas[address].process
+        if process.dead:
+            return False
+        self._say(f"kill -9 of {process.name}")
+        self._mesh.disturb_all(20)
+        process.kill()
+        self._mesh.operator.after(
+            self._chance.choice((0.2, 2.0, LONGER_THAN_A_LEASE)), lambda: self._mesh.start_replica(address)
+        )
+        return True
+
+    def scheduler_stopped(self) -> bool:
+        """SIGTERM of a scheduler; it comes back."""
+        address = self._chance.choice(self._mesh.addresses)
+        replica = self._mesh.replicas[address]
+        if replica.process.dead or replica.stopping.is_set():
+            return False
+        self._say(f"SIGTERM to {replica.process.name}")
+        self._mesh.disturb_all(20)
+        replica.process.after(0, replica.stopping.set)
+        replica.process.on_death.append(
+            lambda: self._mesh.operator.after(0.5, lambda: self._start_where_none_runs(address))
+        )
+        return True
+
+    def scheduler_paused(self) -> bool:
+        """SIGSTOP of a scheduler."""
+        process = self._mesh.replicas[self._chance.choice(self._mesh.addresses)].process
+        if process.dead or process.paused:
+            return False
+        seconds = self._chance.choice((0.5, 3.0, LONGER_THAN_A_LEASE))
+        self._say(f"SIGSTOP to {process.name} for {seconds} s")
+        self._mesh.disturb_all(seconds + 20)
+        process.pause()
+        self._mesh.operator.after(seconds, process.resume)
+        return True
+
+    # ── network ──
+
+    def stream_cut(self) -> bool:
+        """A connection is reset."""
+        streams = self._mesh.network.alive()
+        if not streams:
+            return False
+        stream = self._chance.choice(streams)
+        self._say(f"the stream of {stream.worker} to {stream.address} is cut")
+        self._mesh.disturb(stream.worker, 20)
+        stream.cut()
+        return True
+
+    def stream_half_open(self) -> bool:
+        """One direction of a connection is dropped in silence."""
+        streams = self._mesh.network.alive()
+        if not streams:
+            return False
+        stream, upwards = self._chance.choice(streams), self._chance.random() < 0.5
+        self._say(f"what {stream.worker if upwards else stream.address} sends on its stream is lost")
+        self._mesh.disturb(stream.worker, 60)
+        stream.silence(upwards=upwards, keepalive=self._chance.uniform(3, 40))
+        return True
+
+    def partitioned(self) -> bool:
+        """A worker reaches a scheduler no more, for a while; its stream falls silent or is cut."""
+        name, address = self._worker(), self._chance.choice(self._mesh.addresses)
+        if (name, address) in self._mesh.network.blocked:
+            return False
+        seconds = self._chance.choice((1.0, 5.0, LONGER_THAN_A_LEASE))
+        self._say(f"{name} and {address} are parted for {seconds} s")
+        self._mesh.disturb(name, seconds + 40)
+        self._mesh.network.blocked.add((name, address))
+        for stream in self._mesh.network.alive():
+            if (stream.worker, stream.address) == (name, address):
+                stream.silence(upwards=True, keepalive=seconds + 30)
+                stream.silence(upwards=False, keepalive=seconds + 30)
+        self._mesh.operator.after(seconds, lambda: self._mesh.network.blocked.discard((name, address)))
+        return True
+
+    def network_slow(self) -> bool:
+        """Everything takes longer for a while."""
+        network = self._mesh.network
+        if network.slow > 1:
+            return False
+        network.slow = self._chance.choice((3.0, 10.0))
+        seconds = self._chance.uniform(1, 6)
+        self._say(f"the network is {network.slow} times slower for {seconds:.1f} s")
+        self._mesh.disturb_all(seconds + 5)
+        self._mesh.operator.after(seconds, lambda: setattr(network, "slow", 1.0))
+        return True
+
+    # ── database ──
+
+    def database_away(self) -> bool:
+        """PostgreSQL stops, and starts again."""
+        server = self._mesh.server
+        if server.away:
+            return False
+        seconds = self._chance.choice((0.1, 1.0, 4.0, LONGER_THAN_A_LEASE))
+        self._say(f"the database is away for {seconds} s")
+        self._mesh.disturb_all(seconds + 20)
+        server.stop()
+        self._mesh.operator.after(seconds, server.start)
+        return True
+
+    def connection_broken(self) -> bool:
+        """One connection to the database breaks; whether it had committed, nobody is told."""
+        connections = list(self._mesh.server.connections)
+        if not connections:
+            return False
+        self._mesh.disturb_all(10)
+        self._chance.choice(connections).break_off()
+        return True
+
+    def database_clock_set(self) -> bool:
+        """The database's wall clock jumps."""
+        seconds = self._chance.choice((-3600, -20, 20, 3600))
+        self._say(f"the database's clock is set by {seconds} s")
+        self._mesh.server.set_clock(seconds)
+        return True
+
+    # ── people ──
+
+    def job_killed(self) -> bool:
+        """Somebody kills a job, often one that has just come."""
+        serials = [w.serial for w in self._mesh.history.wishes.values() if w.acked is not None and w.kill_acked is None]
+        if not serials:
+            return False
+        serial = self._chance.choice(serials[-6:])
+        self._say(f"job {serial} is to be killed")
+        self._mesh.operator.kept.append(self._mesh.operator.start(self._mesh.kill(serial)))
+        return True
+
+    def worker_drained(self) -> bool:
+        """An operator drains a worker, and stops it later, as one does."""
+        name = self._worker()
+        worker = self._mesh.workers[name]
+        if worker.process.dead or worker.stopping.is_set():
+            return False
+        self._say(f"{name} is to be drained")
+        self._mesh.operator.start(self._mesh.drain(name))
+        self._mesh.operator.after(self._chance.uniform(1, 8), lambda: self._stop(name))
+        return True
+
+    def group_changed(self) -> bool:
+        """An administrator pauses a group, allows other tenants, or sets another lease."""
+        group = self._chance.choice(self._mesh.groups())
+        what = self._chance.choice(("paused", "allowed", "lease"))
+        match what:
+            case "paused":
+                changed = replace(group, paused=not group.paused)
+            case "allowed":
+                allowed = frozenset(self._chance.choice(((), ("main",), TENANTS)))
+                changed = replace(group, allowed_tenants=allowed)
+            case _:
+                changed = replace(group, lease_ms=LONG_LEASE if group.lease_ms == SHORT_LEASE else SHORT_LEASE)
+        self._say(f"{group.uid} is declared anew: {what}")
+        self._mesh.operator.start(self._declare(changed))
+        return True
+
+    # ── afterwards ──
+
+    async def _declare(self, group: object) -> None:
+        while True:
+            try:
+                await self._mesh.registry.change(self._mesh.operator, group)  # type: ignore[arg-type]
+            except OSError:
+                await asyncio.sleep(0.3)
+            else:
+                return
+
+    async def _put_right(self) -> None:
+        """No fault is left, and every part is there."""
+        self._say("faults stop")
+        mesh = self._mesh
+        mesh.server.loses = 0.0
+        mesh.server.start()
+        mesh.network.blocked.clear()
+        mesh.network.slow = 1.0
+        await asyncio.sleep(LONGER_THAN_A_LEASE + 1)  # what is to end by itself ends
+        for group in mesh.groups():
+            await self._declare(replace(group, paused=False, allowed_tenants=frozenset()))
+        for address in mesh.addresses:
+            self._start_where_none_runs(address)
+        for name in mesh.seats:
+            self._stop(name)  # one that was drained takes nothing any more
+        await asyncio.sleep(LONGER_THAN_A_LEASE)
+        self.over = True
+
+    def _start_where_none_runs(self, address: str) -> None:
+        if self._mesh.replicas[address].process.dead:
+            self._mesh.start_replica(address)
+
+    def _stop(self, name: str) -> None:
+        """Stop a worker that drains, in order; its service manager starts it again."""
+        worker = self._mesh.workers[name]
+        if worker.process.dead or worker.stopping.is_set() or not worker.slots.draining:
+            return
+        worker.process.after(0, worker.stopping.set)
+        worker.process.on_death.append(lambda: self._mesh.restart_worker_soon(name, 0.5))
+
+    def _say(self, what: str) -> None:
+        self._world.say("nemesis", what)
+
+
+FAULTS: list[Callable[[Nemesis], bool]] = [
+    Nemesis.worker_killed,
+    Nemesis.worker_stopped,
+    Nemesis.worker_paused,
+    Nemesis.warden_killed,
+    Nemesis.host_paused,
+    Nemesis.host_rebooted,
+    Nemesis.disk_full,
+    Nemesis.scheduler_killed,
+    Nemesis.scheduler_stopped,
+    Nemesis.scheduler_paused,
+    Nemesis.stream_cut,
+    Nemesis.stream_half_open,
+    Nemesis.partitioned,
+    Nemesis.network_slow,
+    Nemesis.database_away,
+    Nemesis.connection_broken,
+    Nemesis.database_clock_set,
+    Nemesis.job_killed,
+    Nemesis.worker_drained,
+    Nemesis.group_changed,
+]

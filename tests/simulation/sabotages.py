@@ -1,0 +1,2 @@
+"""none yet"""
+BY_NAME = {}
