@@ -9,7 +9,7 @@ from farhand.api.registry.v1 import worker_pb2
 from farhand.api.scheduler.v1 import worker_control_service_pb2 as pb
 from farhand.api.scheduler.v1 import worker_control_service_pb2_grpc
 from farhand.kernel.errors import WorkerNotConnected
-from farhand.kernel.names import not_found, shown
+from farhand.kernel.names import check_worker_id, not_found, shown
 from farhand.runtime import wire
 from farhand.runtime.database import database_error
 from farhand.scheduler.loops.sessions import Sessions
@@ -49,8 +49,9 @@ class WorkerControlService(worker_control_service_pb2_grpc.WorkerControlServiceS
         return row
 
     async def _session(self, worker_id: str) -> asyncpg.Record:
+        possible = not check_worker_id("id", worker_id)  # PostgreSQL can't even be asked for a NUL
         try:
-            row = await self._pool.fetchrow(SQL["session_of_worker"], worker_id)
+            row = await self._pool.fetchrow(SQL["session_of_worker"], worker_id) if possible else None
             if row is None:
                 known = [found["id"] for found in await self._pool.fetch(SQL["known_workers"])]
                 raise not_found("worker", worker_id, known, "`farhand worker list` shows them.")
