@@ -356,6 +356,25 @@ async def test_a_token_makes_the_caller_known_in_the_handler(kind: str, tmp_path
     assert second[-1] == "worker worker "
 
 
+@pytest.mark.parametrize(("name", "served"), [("schedulers.test", True), ("stranger.test", False)])
+async def test_one_address_of_a_name_is_dialled_and_the_name_is_checked(
+    name: str, served: bool, tmp_path: Path
+) -> None:
+    certs = tmp_path / "certs"
+    dev_certs.make(certs, ["schedulers.test"])
+    listen = ListenSettings(listen="127.0.0.1:0", tls_cert=certs / "server.crt", tls_key=certs / "server.key")
+    async with serving(listen=listen) as address:
+        port = address.rpartition(":")[2]
+        async with make_channel(f"{name}:{port}", DialSettings(tls_ca=certs / "ca.crt"), at=address) as channel:
+            call = channel.unary_unary(f"/{SERVICE}/unary_unary", serialized, StringValue.FromString)
+            if served:
+                assert (await call(HELLO)).value == HELLO.value
+            else:
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await call(HELLO)
+                assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_no_token_and_a_wrong_token_are_unauthenticated(kind: str, tmp_path: Path) -> None:
     known, _ = tokens(tmp_path)

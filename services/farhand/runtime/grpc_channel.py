@@ -31,13 +31,23 @@ _OPTIONS: list[tuple[str, int]] = [
 ]
 
 
-def make_channel(address: str, dial: DialSettings) -> grpc.aio.Channel:
-    """A channel for asyncio. StartupError where files can't be read or a token would travel in the clear."""
+def make_channel(address: str, dial: DialSettings, *, at: str | None = None) -> grpc.aio.Channel:
+    """A channel for asyncio. StartupError where files can't be read or a token would travel in the clear.
+
+    `at`: connect to this IP:PORT, one of those that `address` stands for; TLS and whoever routes by name
+    still see the name of `address`.
+    """
     target, credentials, token = _dial(address, dial)
+    options: list[tuple[str, int | str]] = [*_OPTIONS]
+    if at is not None and at != target:
+        options.append(("grpc.default_authority", target))
+        if credentials is not None:
+            options.append(("grpc.ssl_target_name_override", Address.parse(address).host))
+        target = at
     if credentials is None:
         interceptors = [] if token is None else _bearer_interceptors(token)
-        return grpc.aio.insecure_channel(target, options=_OPTIONS, interceptors=interceptors)
-    return grpc.aio.secure_channel(target, credentials, options=_OPTIONS)
+        return grpc.aio.insecure_channel(target, options=options, interceptors=interceptors)
+    return grpc.aio.secure_channel(target, credentials, options=options)
 
 
 def make_blocking_channel(address: str, dial: DialSettings) -> grpc.Channel:

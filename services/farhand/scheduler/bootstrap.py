@@ -219,12 +219,14 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
             await server.start()
             lifecycle.ready(address=address, replica=replica)
             await lifecycle.stopping.wait()
-            # Drain before stop: off the list, no new claims, then every stream is sent on, then the calls end.
+            # Drain before stop: off the list, no new claims, then every worker is sent on and left the time to go,
+            # then the calls end.
             await health.enter_graceful_shutdown()
             signals.dispatch.stop()
             await signals.dispatch.settled()
-            workers.go_away()
-            await server.stop(settings.drain_timeout)
+            until = time.monotonic() + settings.drain_timeout
+            await workers.send_away(settings.drain_timeout)
+            await server.stop(max(1.0, until - time.monotonic()))
             for loop in loops:
                 loop.cancel()
 

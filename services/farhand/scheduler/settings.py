@@ -22,7 +22,9 @@ class SchedulerSettings(LogSettings, ListenSettings, DatabaseSettings, DialSetti
     max_payload: int = setting(256 << 10, "largest task, serialized", kind=size)
     max_log: int = setting(64 << 20, "most bytes of log that are kept of one assignment", kind=size)
     retention: float = setting(30 * 86400.0, "how long ended jobs are kept, 24 hours or more", kind=duration)
-    drain_timeout: float = setting(10.0, "how long a stop waits for calls to end", kind=duration)
+    drain_timeout: float = setting(
+        10.0, "how long a stop waits for workers to open other streams, and for calls to end", kind=duration
+    )
 
     def __post_init__(self) -> None:
         if self.retention < 86400.0:  # a repeated request must find its jobs for 24 hours after their end (P6)

@@ -154,8 +154,10 @@ class Agent:
         self.slots.redial()
         return self.inventory()
 
-    def end(self) -> None:
-        """The session is over."""
+    def end(self, outbox: Outbox) -> None:
+        """The session of this outbox is over. Harmless where another session has taken over."""
+        if self._outbox is not None and self._outbox is not outbox:
+            return
         self._outbox = None
         self.slots.welcomed = False
         self.drained = False
@@ -172,7 +174,8 @@ class Agent:
     def welcomed(self, verdicts: Iterable[session_pb2.Verdict], outbox: Outbox) -> None:
         """Apply what the scheduler says about each held job; only then does credit count. `outbox` is the session's.
 
-        Every result that is not settled goes out again, also one that came after hello.
+        Every result that is not settled goes out again, also one that came after hello; so does what started, since
+        nobody acknowledges a start. An older session that still stood is not used any more.
         """
         for verdict in verdicts:
             event = frames.VERDICTS.get(verdict.action)
@@ -182,8 +185,11 @@ class Agent:
         self.slots.welcomed = True
         self._outbox = outbox
         if self.slots.draining:
+        self.drained = False
             outbox.control(session_pb2.ConnectRequest(draining=session_pb2.Draining()))
         self._send(self.slots.holding(Phase.FINISHED))
+        for key in self.slots.holding(Phase.RUNNING):
+            outbox.started(key)
         self._after()
 
     def drain_acknowledged(self) -> None:
@@ -336,7 +342,7 @@ class Agent:
     def _after(self) -> None:
         """Whatever changed may have made room."""
         self._start()
-        if self._outbox is not None:
+        if self._outbox is not None and self.slots.welcomed:
             self._outbox.credit(self.slots.credit())
         self.note()
 

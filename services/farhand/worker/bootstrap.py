@@ -13,7 +13,6 @@ from farhand.kernel.names import group_label
 from farhand.runtime.service import Lifecycle
 from farhand.worker.agent import Agent, boottime
 from farhand.worker.core.lease import Lease
-from farhand.worker.core.redial import Redial
 from farhand.worker.core.slots import Slots
 from farhand.worker.data_folder import DataFolder
 from farhand.worker.frames import PROTOCOL_VERSION
@@ -65,7 +64,7 @@ async def serve(lifecycle: Lifecycle, settings: WorkerSettings) -> None:
             lifecycle.ready(worker=worker_id, worker_group=group_label(settings.worker_group), scheduler=address)
 
         link = Link(
-            Redial(settings.scheduler),
+            settings.scheduler,
             settings,
             agent,
             session_pb2.Hello(

@@ -2,7 +2,8 @@
 
 One task reads, one writes, one keeps the heartbeats; whichever ends first ends
 the others. The reader hands each frame to the agent and goes on at once, so
-liveness never waits for work. What the session is allowed to do, and what the
+liveness never waits for work. A scheduler that sends the worker away goes on
+serving until another stream stands (see link.py). What the session is allowed to do, and what the
 lease is, is decided in core/session.py.
 """
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from farhand.api.worker.v1 import worker_service_pb2_grpc
 
 log = logging.getLogger(__name__)
+
+# Reasons for which a stream goes on after go_away until the worker has another: make before break.
+MOVES = frozenset({session_pb2.GO_AWAY_REASON_SHUTDOWN, session_pb2.GO_AWAY_REASON_REBALANCE})
 
 WELCOME_SECONDS = 20.0  # from dialing to welcome
 
@@ -60,13 +64,18 @@ class WorkerStream:
         hello: session_pb2.Hello,
         clock: Callable[[], float],
         on_welcome: Callable[[], None],
+        on_sent_away: Callable[[session_pb2.GoAway], None],
+        predecessor: "WorkerStream | None" = None,
     ) -> None:
-        """`hello` says who this worker is; what it holds is added here."""
+        """`hello` says who this worker is; what it holds is added here. `on_sent_away` is told that the scheduler
+        wants the worker elsewhere; `predecessor` is the stream that such a scheduler still serves."""
         self._stub = stub
         self._agent = agent
         self._hello = hello
         self._clock = clock
         self._on_welcome = on_welcome
+        self._on_sent_away = on_sent_away
+        self._predecessor = predecessor
         self._session: Session | None = None
         self._outbox = Outbox(self._heartbeat)
         self._accepted = False
@@ -91,7 +100,7 @@ class WorkerStream:
         except Exception as error:
             return self._ended(error)
         finally:
-            self._agent.end()
+            self._agent.end(self._outbox)
             if self._session is not None:
                 self._session.ended()
             if call is not None:
@@ -103,11 +112,18 @@ class WorkerStream:
         hello.CopyFrom(self._hello)
         hello.held.extend(await self._agent.begin())
         hello.draining = self._agent.slots.draining
+        if self._predecessor is not None:
+            self._predecessor.hand_over()
         if (lease := wire.duration(self._agent.lease.duration)) is not None:
             hello.lease.CopyFrom(lease)
         # The time is taken before it is sent, so that the lease can only be counted from too early.
         self._session = Session(self._agent.lease, hello_sent=self._clock(), draining=hello.draining)
         return self._session, hello
+
+    def hand_over(self) -> None:
+        """Another stream's hello is about to be sent."""
+        if self._session is not None:
+            self._session.hand_over()
 
     def goodbye(self) -> None:
         """Say goodbye behind all that is still to be sent; then the session ends."""
@@ -188,6 +204,10 @@ class WorkerStream:
                 if session.drain_acked(frame.drain_ack.epoch):
                     self._agent.drain_acknowledged()
             case "go_away":
+                if frame.go_away.reason in MOVES and session.state is not SessionState.GREETING:
+                    session.sent_away()
+                    self._on_sent_away(frame.go_away)
+                    return
                 if frame.go_away.reason == session_pb2.GO_AWAY_REASON_LEASE_EXPIRED:
                     self._agent.lease_lost(by_scheduler=True)
                 raise _Over(f"the scheduler says: {frame.go_away.message}", frame.go_away)

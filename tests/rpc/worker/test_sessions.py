@@ -10,7 +10,7 @@ from farhand.api.types.v1 import outcome_pb2
 from farhand.api.worker.v1 import session_pb2 as pb
 from farhand.kernel.errors import NotFound, PermissionDenied, Unavailable
 from farhand.runtime.service import StartupError
-from tests.fixtures.fake_scheduler import NOOP, FakeScheduler, a_job, keys
+from tests.fixtures.fake_scheduler import NOOP, FakeScheduler, a_job, either, keys
 from tests.rpc.worker.gates import a_gate, a_job_at_the_gate
 
 SUCCESS = outcome_pb2.OUTCOME_STATE_SUCCESS
@@ -140,23 +140,18 @@ async def test_heartbeats_are_numbered_and_echo_what_was_answered(fake_scheduler
 
 
 async def test_after_two_unanswered_heartbeats_the_next_address_is_dialed(
-    fake_scheduler: FakeScheduler, tmp_path: Path
+    fake_scheduler: FakeScheduler, another: FakeScheduler, tmp_path: Path
 ) -> None:
-    other = FakeScheduler()
-    await other.start()
-    try:
-        for each in (fake_scheduler, other):
-            each.heartbeat_interval = 0.1
-        fake_scheduler.answers_heartbeats = False
-        await fake_scheduler.run_worker(scheduler=(fake_scheduler.address, other.address))
-        first = await fake_scheduler.session()
-        first.assign(a_job("job-1", a_gate(tmp_path)))
-        await first.has_started("job-1")
-        second = await other.session()
-        assert second.held == {("job-1", 1): pb.HELD_PHASE_RUNNING}
-        assert len(first.of("heartbeat")) == 2
-    finally:
-        await other.stop()
+    for each in (fake_scheduler, another):
+        each.heartbeat_interval = 0.1
+        each.answers_heartbeats = False
+    await fake_scheduler.run_worker(scheduler=(fake_scheduler.address, another.address))
+    first, other = await either(fake_scheduler, another)
+    first.assign(a_job("job-1", a_gate(tmp_path)))
+    await first.has_started("job-1")
+    second = await other.session()
+    assert second.held == {("job-1", 1): pb.HELD_PHASE_RUNNING}
+    assert len(first.of("heartbeat")) == 2
 
 
 async def test_when_the_lease_runs_out_the_jobs_are_killed_and_told_as_fenced(

@@ -193,6 +193,7 @@ class Dispatch:
             lanes |= {lane.id: lane for lane in await lanes_of(connection, group)}
         self._doubtful = False
         for stream in {streams[job.session_id] for job in unsent}:
-            if stream.draining:  # nothing may follow its drain_ack (P8); what it never got, the next hello tells
+            # Nothing may follow a drain_ack (P8) or a go_away; what a worker never got, its next hello tells.
+            if stream.draining or stream.leaving:
                 stream.outbox.close(AGAIN)
         self._send(unsent, lanes, streams)

@@ -57,11 +57,12 @@ class GoAwayReason(StrEnum):
     PROTOCOL_ERROR = "PROTOCOL_ERROR"
     LEASE_EXPIRED = "LEASE_EXPIRED"
     SLOW_CONSUMER = "SLOW_CONSUMER"
+    REBALANCE = "REBALANCE"
 
 
 @dataclass(frozen=True, slots=True)
 class GoAway:
-    """The stream ends; `retry_delay` in seconds."""
+    """The stream ends, or will once the worker has another; `retry_delay` in seconds."""
 
     reason: GoAwayReason
     message: str

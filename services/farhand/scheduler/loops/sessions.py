@@ -135,6 +135,16 @@ class Sessions:
     async def drain_worker(self, session_id: int) -> None:
         """An operator's drain, wherever the stream is. Raises Unavailable."""
         await self._change(session_id, None, SessionEvent.DRAIN)
+    async def send_on(self, streams: Sequence[Stream], why: GoAway) -> None:
+        """Ask the workers of these streams to open others, and serve these meanwhile. go_away is a line: nothing is
+        assigned behind it, so a worker knows all that it was given when it says hello elsewhere."""
+        fresh = [stream for stream in streams if not stream.leaving]
+        for stream in fresh:
+            stream.leaving = True
+        await self._listener.settled()
+        for stream in fresh:
+            stream.put(why)
+
         self._listener.sessions_changed([session_id])
         await self.recheck([session_id])
 

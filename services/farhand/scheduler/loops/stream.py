@@ -98,6 +98,7 @@ class Stream:
     terms: LeaseTerms
     outbox: Outbox
     draining: bool = False
+    leaving: bool = False  # its worker is sent on; no assignment follows that go_away
     turn: int = 0  # when it was last given a job; the lowest is the next
     sent: int = 0  # assignments sent on this stream
     limit: int = 0  # the worker's cumulative credit
@@ -107,7 +108,7 @@ class Stream:
     def credit(self) -> int:
         """How many more assignments it takes now (P7). However much it asks for, there is an end to what is kept
         for one worker."""
-        if self.draining or self.outbox.closed or self.outbox.bytes > OUTBOX_BYTES:
+        if self.draining or self.leaving or self.outbox.closed or self.outbox.bytes > OUTBOX_BYTES:
             return 0
         return max(0, min(self.limit - self.sent, MOST_OUTSTANDING - len(self.outstanding)))
 

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 HELLO_SECONDS = 10.0
 RESULT_FRAMES_AT_ONCE = 64  # frames of one stream whose results are not committed yet
 
-SHUTDOWN = GoAway(GoAwayReason.SHUTDOWN, "This scheduler is stopping; dial another, or this one again.", 0.5)
+SHUTDOWN = GoAway(GoAwayReason.SHUTDOWN, "This scheduler is stopping; dial another, or this one again.")
 
 GROUP_DELETED = GoAway(
     GoAwayReason.GROUP_DELETED, "This worker's group was deleted. Stop the worker, or make the group again.", 5.0
@@ -73,11 +73,21 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         self._append_logs = append_logs
         self._wake = wake
         self._stopping = False
+        self._held: dict[Stream, None] = {}  # whose calls have not ended, the oldest first
+        self._left = asyncio.Event()  # some call ended
 
-    def go_away(self) -> None:
-        """End every stream: the workers dial another scheduler, or this one when it is back. No lease is lost."""
+    async def send_away(self, within: float) -> None:
+        """Take no more streams, and serve those that there are until their workers have others, or so many seconds
+        are over: no lease is lost, and no result waits."""
         self._stopping = True
-        for stream in self._streams.all():
+        await self._sessions.send_on(list(self._held), SHUTDOWN)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while self._held:
+                    self._left.clear()
+                    await self._left.wait()
+        for stream in self._held:
+            log.info("a worker has not left in time", extra={"worker": stream.worker_id})
             stream.outbox.close(SHUTDOWN)
 
     def groups_changed(self, groups: Iterable[str], declared: Collection[str]) -> None:
@@ -102,11 +112,12 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
             raise _violation("frame", "the first frame must be hello")
         stream, welcome = await self._open(first.hello, caller)
         reader = asyncio.create_task(self._read(stream, request_iterator), name=f"read {stream.worker_id}")
+        self._held[stream] = None
         try:
             yield welcome
             await self._kills.resend([stream])
             if self._stopping:
-                stream.outbox.close(SHUTDOWN)
+                await self._sessions.send_on([stream], SHUTDOWN)
             while (frame := await stream.outbox.get()) is not None:
                 for message in encode_frame(frame, stream.epoch):
                     yield message
@@ -115,6 +126,8 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
             with contextlib.suppress(asyncio.CancelledError):
                 await reader
             stream.outbox.close()
+            del self._held[stream]
+            self._left.set()
             await asyncio.shield(self._sessions.closed(stream))
 
     async def AppendLogs(

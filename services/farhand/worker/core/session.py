@@ -3,7 +3,13 @@
     GREETING ──welcomed──► LIVE ──draining sent──► DRAINING ──drain_ack──► DRAINED
         │                   │                         │                      │
         └───────────────────┴───── ended ─────────────┴──────────────────────┴──► OVER
-                            └───── goodbye sent ──────┴──────────────────────┴──► LEAVING ─ended─► OVER
+                            ├───── sent away ─────────┴──────────────────────┴──► DEPARTING
+                            └───── goodbye sent (also when DEPARTING) ───────────► LEAVING ─ended─► OVER
+
+A scheduler that wants a worker elsewhere sends go_away and goes on serving this
+stream until the worker has another (make before break). go_away is a line: no
+assignment can follow it, so what the worker lists in its next hello is all that
+it was given here, though this stream still carries results and heartbeats.
 
 A session carries its epoch, its heartbeats and what the scheduler said about
 their pace. What outlives it (the lease, what is held, whether the worker drains)
@@ -27,6 +33,7 @@ class SessionState(StrEnum):
     LIVE = "LIVE"  # welcome is here; jobs come as credit allows
     DRAINING = "DRAINING"  # draining is sent; assignments that were under way may still come
     DRAINED = "DRAINED"  # drain_ack is here: no assignment can follow
+    DEPARTING = "DEPARTING"  # go_away is here: no assignment can follow; another stream is being opened
     LEAVING = "LEAVING"  # goodbye is sent; only the end can follow
     OVER = "OVER"  # the stream is gone
 
@@ -38,6 +45,7 @@ class SessionEvent(StrEnum):
     ASSIGNED = "ASSIGNED"
     DRAIN_SENT = "DRAIN_SENT"
     DRAIN_ACKED = "DRAIN_ACKED"
+    SENT_AWAY = "SENT_AWAY"
     GOODBYE_SENT = "GOODBYE_SENT"
     ENDED = "ENDED"
 
@@ -50,23 +58,33 @@ TRANSITIONS: dict[tuple[SessionState, SessionEvent], SessionState] = {
     (_S.LIVE, _E.ASSIGNED): _S.LIVE,
     (_S.LIVE, _E.DRAIN_SENT): _S.DRAINING,
     (_S.LIVE, _E.DRAIN_ACKED): _S.DRAINED,  # an operator's drain: it comes with its line, before we could answer
+    (_S.LIVE, _E.SENT_AWAY): _S.DEPARTING,
     (_S.LIVE, _E.GOODBYE_SENT): _S.LEAVING,
     (_S.LIVE, _E.ENDED): _S.OVER,
     # A drain may be asked for twice: by the scheduler and by SIGTERM.
     (_S.DRAINING, _E.DRAIN_SENT): _S.DRAINING,
     (_S.DRAINING, _E.ASSIGNED): _S.DRAINING,
     (_S.DRAINING, _E.DRAIN_ACKED): _S.DRAINED,
+    (_S.DRAINING, _E.SENT_AWAY): _S.DEPARTING,
     (_S.DRAINING, _E.GOODBYE_SENT): _S.LEAVING,
     (_S.DRAINING, _E.ENDED): _S.OVER,
     # An assignment here would break P8: it is no row of this table.
     (_S.DRAINED, _E.DRAIN_SENT): _S.DRAINED,
     (_S.DRAINED, _E.DRAIN_ACKED): _S.DRAINED,
+    (_S.DRAINED, _E.SENT_AWAY): _S.DEPARTING,
     (_S.DRAINED, _E.GOODBYE_SENT): _S.LEAVING,
     (_S.DRAINED, _E.ENDED): _S.OVER,
+    # Nor is it here: the hello that follows has listed what is held.
+    (_S.DEPARTING, _E.DRAIN_SENT): _S.DEPARTING,
+    (_S.DEPARTING, _E.DRAIN_ACKED): _S.DEPARTING,
+    (_S.DEPARTING, _E.SENT_AWAY): _S.DEPARTING,
+    (_S.DEPARTING, _E.GOODBYE_SENT): _S.LEAVING,
+    (_S.DEPARTING, _E.ENDED): _S.OVER,
     # What was under way when goodbye was sent is of no interest any more.
     (_S.LEAVING, _E.ASSIGNED): _S.LEAVING,
     (_S.LEAVING, _E.DRAIN_SENT): _S.LEAVING,
     (_S.LEAVING, _E.DRAIN_ACKED): _S.LEAVING,
+    (_S.LEAVING, _E.SENT_AWAY): _S.LEAVING,
     (_S.LEAVING, _E.ENDED): _S.OVER,
     (_S.OVER, _E.ENDED): _S.OVER,
 }
@@ -100,6 +118,7 @@ class Session:
     draining: bool = False  # hello said so, or draining was sent since
     epoch: int = 0
     heartbeat_interval: float = 10.0
+    _longest: float | None = None  # the lease that a successor's hello tells; unset: none was said
     _sequence: int = 0
     _answered: int = 0
     _unanswered: dict[int, float] = field(default_factory=dict)  # sequence → when it was sent
@@ -134,7 +153,7 @@ class Session:
         self._unanswered = {later: at for later, at in self._unanswered.items() if later > sequence}
         self._answered = sequence
         self._pace(heartbeat_interval)
-        self.lease.renew(sent, lease)
+        self.lease.renew(sent, lease if self._longest is None else min(lease, self._longest))
         return True
 
     @property
@@ -160,6 +179,15 @@ class Session:
             return False
         self._step(SessionEvent.DRAIN_ACKED)
         return True
+
+    def sent_away(self) -> None:
+        """The scheduler wants this worker elsewhere; the stream goes on until there is another."""
+        self._step(SessionEvent.SENT_AWAY)
+
+    def hand_over(self) -> None:
+        """A hello for another stream is made. It tells the lease that is counted with now, and whoever reads it may
+        know of no longer one, so answers on this stream lengthen it no more, whatever becomes of that hello."""
+        self._longest = self.lease.duration
 
     def goodbye_sent(self) -> None:
         """Goodbye was sent."""

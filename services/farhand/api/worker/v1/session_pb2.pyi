@@ -130,6 +130,10 @@ class _GoAwayReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GoAwayRe
     """The worker's lease ran out: dial again, and stop what you hold."""
     GO_AWAY_REASON_SLOW_CONSUMER: _GoAwayReason.ValueType  # 6
     """The worker reads too slowly: its outbox is full."""
+    GO_AWAY_REASON_REBALANCE: _GoAwayReason.ValueType  # 7
+    """Another scheduler has more room, or this stream is old: dial another, or this
+    one again.
+    """
 
 class GoAwayReason(_GoAwayReason, metaclass=_GoAwayReasonEnumTypeWrapper):
     """Why a stream ends."""
@@ -148,6 +152,10 @@ GO_AWAY_REASON_LEASE_EXPIRED: GoAwayReason.ValueType  # 5
 """The worker's lease ran out: dial again, and stop what you hold."""
 GO_AWAY_REASON_SLOW_CONSUMER: GoAwayReason.ValueType  # 6
 """The worker reads too slowly: its outbox is full."""
+GO_AWAY_REASON_REBALANCE: GoAwayReason.ValueType  # 7
+"""Another scheduler has more room, or this stream is old: dial another, or this
+one again.
+"""
 Global___GoAwayReason: _TypeAlias = GoAwayReason  # noqa: Y015
 
 @_typing.final
@@ -279,7 +287,7 @@ class ConnectResponse(_message.Message):
 
     @_builtins.property
     def go_away(self) -> Global___GoAway:
-        """Leave this stream; dial again if it says so."""
+        """Leave this stream; dial again if it says so. No assignment follows this frame."""
 
     def __init__(
         self,
@@ -1065,7 +1073,11 @@ Global___Goodbye: _TypeAlias = Goodbye  # noqa: Y015
 
 @_typing.final
 class GoAway(_message.Message):
-    """Leave this stream."""
+    """Leave this stream. With SHUTDOWN and REBALANCE the scheduler goes on serving it
+    for a while (results, heartbeats, cancels, logs; no assignments): the worker opens
+    its next stream first and closes this one once that is welcomed. With any other
+    reason the stream ends here.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
