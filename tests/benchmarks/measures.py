@@ -14,7 +14,7 @@ from tests.fixtures.scheduler_service import HandWorker
 from tests.tasks import NOOP
 
 BATCH = 500
-PAYLOAD = {"pad": "x" * 160}  # about 200 bytes with the rest of the task
+PAYLOAD = {"payload": "x" * 160}  # about 200 bytes with the rest of the task
 JOBS_A_SECOND = 50
 ASKED_JOBS = 400
 
@@ -70,16 +70,23 @@ class Measures:
         request = job_service_pb2.BatchSubmitJobsRequest(specs=[self._spec()] * BATCH)
         before, began = await self._ended(), time.perf_counter()
 
+        last = ""
+
         async def caller(calls: int) -> None:
+            nonlocal last
             for _ in range(calls):
-                await self._mesh.jobs.BatchSubmitJobs(request)
+                last = (await self._mesh.jobs.BatchSubmitJobs(request)).results[-1].job_id
 
         callers, calls = 4, jobs // BATCH // 4
         await asyncio.gather(*(caller(calls) for _ in range(callers)))
         total = callers * calls * BATCH
         while await self._ended() < before + total:
             await asyncio.sleep(0.02)
-        return Rate(total, time.perf_counter() - began)
+        rate = Rate(total, time.perf_counter() - began)
+        job = (await self._mesh.jobs.GetJob(job_service_pb2.GetJobRequest(id=last))).job
+        if job.state != job_pb2.JOB_STATE_SUCCESS:
+            raise RuntimeError(f"what is measured must succeed, and did not: {job.outcome.message}")
+        return rate
 
     async def unary(self, jobs: int) -> Rate:
         """Submits of one job a call; nobody works on them meanwhile."""
