@@ -184,12 +184,12 @@ class Agent:
                 self._do(key, self.slots.apply(key, event))
         self.slots.welcomed = True
         self._outbox = outbox
-        if self.slots.draining:
         self.drained = False
+        if self.slots.draining:
             outbox.control(session_pb2.ConnectRequest(draining=session_pb2.Draining()))
-        self._send(self.slots.holding(Phase.FINISHED))
         for key in self.slots.holding(Phase.RUNNING):
             outbox.started(key)
+        self._send(self.slots.holding(Phase.FINISHED))
         self._after()
 
     def drain_acknowledged(self) -> None:

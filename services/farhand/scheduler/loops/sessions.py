@@ -132,9 +132,6 @@ class Sessions:
             stream.put(Drain())
         stream.put(DrainAck())
 
-    async def drain_worker(self, session_id: int) -> None:
-        """An operator's drain, wherever the stream is. Raises Unavailable."""
-        await self._change(session_id, None, SessionEvent.DRAIN)
     async def send_on(self, streams: Sequence[Stream], why: GoAway) -> None:
         """Ask the workers of these streams to open others, and serve these meanwhile. go_away is a line: nothing is
         assigned behind it, so a worker knows all that it was given when it says hello elsewhere."""
@@ -145,6 +142,9 @@ class Sessions:
         for stream in fresh:
             stream.put(why)
 
+    async def drain_worker(self, session_id: int) -> None:
+        """An operator's drain, wherever the stream is. Raises Unavailable."""
+        await self._change(session_id, None, SessionEvent.DRAIN)
         self._listener.sessions_changed([session_id])
         await self.recheck([session_id])
 
