@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from farhand.api.types.v1 import task_pb2
 from farhand.api.worker.v1 import session_pb2
 from farhand.runtime import wire
+from farhand.runtime.crash_points import reach
 from farhand.runtime.service import StartupError
 from farhand.worker import frames
 from farhand.worker.core.lease import Lease
@@ -205,6 +206,7 @@ class Agent:
             self._outbox.arrived([each.fence for each in assignments])
         for key in received.fresh:
             self._assignments[key] = by_key[key]
+        reach("assignments received")
         for key, effects in received.superseded:
             self._do(key, effects)
         if received.cancelled:
@@ -428,6 +430,7 @@ class Agent:
         keep = [result for result in wanted if not result.returned]
         if keep:
             self._journal.record(keep)
+            reach("result journaled")
         if wanted and self._outbox is not None:
             self._outbox.results(wanted)
 
@@ -440,6 +443,8 @@ class Agent:
     def _forget(self, keys: Sequence[JobKey]) -> None:
         for key in keys:
             self._returned.pop(key, None)
+        if keys:
+            reach("result acknowledged")
         self._journal.settle(keys)
 
 

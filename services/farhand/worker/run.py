@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from farhand.api.types.v1 import log_record_pb2
 from farhand.kernel.durations import format_duration
+from farhand.runtime.crash_points import reach
 from farhand.worker.core.slots import JobKey
 from farhand.worker.log_lines import LineSplitter, text_of
 from farhand.worker.process_control import NothingMayRun, RunningProcess
@@ -137,6 +138,7 @@ class Run:
         self._starting = True
         try:
             process = await self._runner.start(Command(run_id, tuple(argv), env, self.folder()))
+            reach("process started")
         except NothingMayRun as error:
             raise Fenced(str(error)) from None
         finally:

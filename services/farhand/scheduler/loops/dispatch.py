@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from farhand.kernel.errors import Unavailable
+from farhand.runtime.crash_points import reach
 from farhand.runtime.database import database_error
 from farhand.scheduler.core.matching import Seat, match
 from farhand.scheduler.loops import tracing
@@ -159,7 +160,9 @@ class Dispatch:
             claimed = await assign(
                 connection, [rows[m.place] for m in matches], [m.session_id for m in matches], self._writer
             )
+        reach("claim committed")
         self._send(claimed, lanes, streams)
+        reach("assignments sent")
         return len(found) >= count or sum(len(row["task"]) for row in found) >= CLAIM_BYTES // 2
 
     def _send(self, claimed: Sequence[Claimed], lanes: Mapping[int, Lane], streams: Mapping[int, Stream]) -> None:

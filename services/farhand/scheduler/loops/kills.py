@@ -11,6 +11,7 @@ from typing import Protocol
 
 import asyncpg
 
+from farhand.runtime.crash_points import reach
 from farhand.runtime.database import database_error
 from farhand.scheduler.loops.changes import Changes, Watch
 from farhand.scheduler.loops.frames import Cancels
@@ -63,6 +64,7 @@ class Kills:
                     return False
                 row = await connection.fetchrow(SQL["mark_killing"], key, grace_ms)
                 if row is not None:
+                    reach("kill marked")
                     self._listener.killed(key)
                     stream = self._streams.get(row["session_id"])
                     if stream is not None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from asyncpg import Connection
 
+from farhand.runtime.crash_points import reach
 from farhand.scheduler.loops.frames import ResultAcks
 from farhand.scheduler.loops.group_commit import GroupCommit, HotConnection
 from farhand.scheduler.loops.stream import Outstanding, Stream
@@ -62,6 +63,7 @@ class Results:
     ) -> list[list[Recorded] | Exception]:
         flat = [completion for completions in batch for completion in completions]
         answers = await queue.complete(connection, flat, self._writer)
+        reach("result committed")
         self._on_ended([c.key for c, a in zip(flat, answers, strict=True) if a.status == "RECORDED"])
         parts: list[list[Recorded] | Exception] = []
         start = 0

@@ -12,6 +12,7 @@ from typing import Protocol
 import asyncpg
 
 from farhand.kernel.errors import Unavailable
+from farhand.runtime.crash_points import reach
 from farhand.runtime.database import database_error
 from farhand.scheduler.core.lease import LeaseTerms, LeaseWatch, Renewal, Sight, heartbeat_interval
 from farhand.scheduler.core.session import SessionEvent
@@ -75,6 +76,7 @@ class Sessions:
         terms.offer(0, wanted)
         async with self._database() as connection:
             opened = await store.open_session(connection, opening, self._writer, self._encode_log)
+        reach("session opened")
         stream = Stream(
             session_id=opened.id,
             epoch=opened.epoch,
@@ -126,6 +128,7 @@ class Sessions:
         """No more work for this incarnation; the acknowledgement is the line behind which no assignment can be in
         flight (P8). Raises Unavailable."""
         await self._change(stream.session_id, stream.epoch, SessionEvent.DRAIN)
+        reach("drain committed")
         stream.draining = True
         await self._listener.settled()
         if not asked_by_worker:
@@ -208,6 +211,7 @@ class Sessions:
         async with self._database() as connection:
             left = await store.expire_session(connection, renewal, group_uid, self._writer, self._encode_log)
         if left.changed:
+            reach("lease expired")
             log.warning(
                 "a worker's lease is over",
                 extra={"session": renewal.session_id, "ended": len(left.ended), "given_back": len(left.returned)},
