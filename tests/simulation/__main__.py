@@ -31,6 +31,7 @@ def main() -> int:
     if os.environ.get("PYTHONHASHSEED") != "0":
         arguments = [sys.executable, "-m", "tests.simulation", *sys.argv[1:]]
         os.execve(sys.executable, arguments, {**os.environ, "PYTHONHASHSEED": "0"})
+    _silence()
     if wanted.replay is not None:
         return _replay(wanted.replay, wanted.sabotage)
     began = time.monotonic()
@@ -55,11 +56,16 @@ def _play_all(seeds: Iterable[int], sabotage: str | None, jobs: int) -> Iterator
     if jobs <= 1:
         yield from map(_play, ((seed, sabotage) for seed in seeds))
         return
-    pool = ProcessPoolExecutor(jobs)
+    pool = ProcessPoolExecutor(jobs, initializer=_silence)
     try:
         yield from pool.map(_play, ((seed, sabotage) for seed in seeds), chunksize=2)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _silence() -> None:
+    """Of a world that is over, coroutines are closed in the middle."""
+    sys.unraisablehook = lambda _: None
 
 
 def _play(wanted: tuple[int, str | None]) -> Played:

@@ -139,8 +139,13 @@ class Process:
         """Run it in this process."""
         with self.world.inside(self):
             task = self.loop.create_task(coroutine)
+        task.add_done_callback(self._done)
         self.kept.append(task)
         return task
+
+    def _done(self, task: "asyncio.Task[Any]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.loop.call_exception_handler({"message": f"{task.get_coro()} raised", "exception": error})
 
     def after(self, true_seconds: float, callback: Callable[[], object]) -> None:
         """Call it in this process, after that much true time."""

@@ -282,8 +282,11 @@ def judge(db: "MemoryStore", keys: Sequence[int], fences: Sequence[int]) -> "lis
     found = []
     for key, fence in zip(keys, fences, strict=True):
         live = db.live.get(key)
-        if key not in db.job or (live is not None and live["fence"] == fence):
+        unheard_of = key not in db.job and key > max(1, db.sequences["job_key"])
+        if unheard_of or (live is not None and live["fence"] == fence):
             status = "UNKNOWN"
+        elif key not in db.job:  # forgotten
+            status = "STALE"
         else:
             _, verdict = rules.step(job_of(db, key), rules.End(fence, JobState.SUCCESS))
             status = verdict.value
@@ -429,7 +432,7 @@ _OPENING = (
     "worker_id incarnation group_uid subject tenants lease_ms state draining slots busy_slots task_types host version"
     " boot_id replica"
 ).split()
-_REOPENED = ("tenants", "lease_ms", "state", "draining", "slots", "busy_slots", "task_types", "replica")
+_REOPENED = ("group_uid", "tenants", "lease_ms", "state", "draining", "slots", "busy_slots", "task_types", "replica")
 
 
 @_statement
@@ -443,6 +446,17 @@ def open_session(db: "MemoryStore", *values: Any) -> "list[Row]":
             return [{"id": id, "epoch": epoch}]
     db.session.put(number, told | {"id": number, "epoch": epoch, "renewal": 1, "heartbeat_at": db.now})
     return [{"id": number, "epoch": epoch}]
+
+
+@_statement
+def take_over(
+    db: "MemoryStore", heir: int, sessions: Sequence[int], keys: Sequence[int], fences: Sequence[int]
+) -> "list[Row]":
+    for key, fence in sorted(zip(keys, fences, strict=True)):
+        row = db.live.get(key)
+        if row is not None and row["fence"] == fence and row["session_id"] in sessions:
+            db.live.change(key, session_id=heir)
+    return []
 
 
 @_statement

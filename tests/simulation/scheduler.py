@@ -13,6 +13,7 @@ from unittest import mock
 import farhand.scheduler.loops.doorbell as doorbell_module
 import farhand.scheduler.loops.group_commit as group_commit_module
 import farhand.scheduler.loops.janitor as janitor_module
+from farhand.scheduler.core.admission import Admission
 from farhand.scheduler.core.declared import Declared, Group, Tenant, changed_groups
 from farhand.scheduler.core.submission import JobRow, Submission
 from farhand.scheduler.loops.changes import Changes, Watch
@@ -35,6 +36,7 @@ from tests.simulation.database import Connection, Pool, Server
 from tests.simulation.memory_statements import CHANGE_GROUP
 from tests.simulation.network import Listener, Network
 
+ADMIT_RATE = 5.0  # streams a second
 DRAIN_SECONDS = 2.0  # that a replica which stops waits for its calls
 
 
@@ -151,6 +153,8 @@ class Replica:
             signals.kills,
             append_logs,
             signals.dispatch.wake,
+            Admission(ADMIT_RATE, 10_000),
+            now=process.clock,
         )
         copy.signals = signals
         self._pool = pool
@@ -158,29 +162,27 @@ class Replica:
     async def run(self, listener: Listener) -> None:
         """Serve at the listener until `stopping` is set, then drain, as the bootstrap does."""
         signals = self.signals
-        loops = [
-            asyncio.create_task(loop)
-            for loop in (
-                signals.doorbell.run(),
-                signals.run(),
-                self._enqueue.commits.run(),
-                self._results.completions.run(),
-                self._results.starts.run(),
-                signals.sessions.beats.run(),
-                signals.dispatch.run(),
-                self._janitor.run(),
-            )
-        ]
-        self.process.kept += loops
-        listener.process, listener.handler = self.process, _Door(self)  # type: ignore[assignment]
-        await self.stopping.wait()
-        signals.dispatch.stop()
-        await signals.dispatch.settled()
-        self.workers.go_away()
-        await asyncio.sleep(DRAIN_SECONDS)
-        for loop in loops:
-            loop.cancel()
-        await asyncio.gather(*loops, return_exceptions=True)
+        async with asyncio.TaskGroup() as siblings:
+            loops = [
+                siblings.create_task(loop)
+                for loop in (
+                    signals.doorbell.run(),
+                    signals.run(),
+                    self._enqueue.commits.run(),
+                    self._results.completions.run(),
+                    self._results.starts.run(),
+                    signals.sessions.beats.run(),
+                    signals.dispatch.run(),
+                    self._janitor.run(),
+                )
+            ]
+            listener.process, listener.handler = self.process, _Door(self)
+            await self.stopping.wait()
+            signals.dispatch.stop()
+            await signals.dispatch.settled()
+            await self.workers.send_away(DRAIN_SECONDS)
+            for loop in loops:
+                loop.cancel()
         self.process.kill()
 
     # ── what clients ask ──

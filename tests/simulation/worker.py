@@ -19,14 +19,14 @@ from farhand.kernel.errors import Violation
 from farhand.runtime.security import Identity, Role
 from farhand.worker.agent import Agent
 from farhand.worker.core.lease import Lease
-from farhand.worker.core.redial import Redial
+from farhand.worker.core.redial import Target
 from farhand.worker.core.slots import JobKey, Received, Slots
-from farhand.worker.link import Link
+from farhand.worker.link import Link, _Dial
 from farhand.worker.process_control import ProcessControl
 from farhand.worker.runners.process import ProcessRunner
 from farhand.worker.shutdown import shut_down
 from farhand.worker.spans import NoSpans
-from farhand.worker.stream import Ended
+from farhand.worker.stream import Ended, WorkerStream
 from farhand.worker.tasks.base import SUCCESS, Outcome, TaskContext, failed
 from farhand.worker.tasks.registry import TaskTypes
 from tests.simulation.clockwork import Process, World
@@ -91,8 +91,8 @@ class WatchedLink(Link):
 
     history: History
 
-    async def _once(self, address: str) -> Ended:
-        ended = await super()._once(address)
+    async def _dial(self, dial: _Dial, older: WorkerStream | None) -> Ended:
+        ended = await super()._dial(dial, older)
         reason = ended.go_away.reason if ended.go_away is not None else None
         if "broke the protocol" in ended.why or reason == session_pb2.GO_AWAY_REASON_PROTOCOL_ERROR:
             self.history.broken("protocol", ended.why)
@@ -153,7 +153,7 @@ class SimulatedWorker:
             clock=host.clock,
         )
         self.link = WatchedLink(
-            Redial(addresses),
+            addresses,
             dial,
             self.agent,
             session_pb2.Hello(
@@ -171,22 +171,21 @@ class SimulatedWorker:
             clock=host.clock,
             on_first_welcome=lambda _: self._accepted(incarnation),
             jitter=world.random.random,
+            resolve=_as_they_are,
         )
         self.link.history = history
 
     async def run(self) -> None:
         """Be a worker until `stopping` is set, as the worker's bootstrap is."""
         await self.agent.open()
-        background = [
-            asyncio.create_task(part) for part in (self.agent.keep_warden(), self.agent.watch_lease(), self.link.run())
-        ]
-        self.process.kept += background
-        await self.stopping.wait()
         logs: Any = Logs()
-        await shut_down(self.agent, self.link, logs, self._drain_timeout)
-        for task in background:
-            task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
+        async with asyncio.TaskGroup() as siblings:
+            parts = (self.agent.keep_warden(), self.agent.watch_lease(), self.link.run())
+            background = [siblings.create_task(part) for part in parts]
+            await self.stopping.wait()
+            await shut_down(self.agent, self.link, logs, self._drain_timeout)
+            for task in background:
+                task.cancel()
         await self.agent.close()
         self.ended = True
         self.process.kill()
@@ -212,6 +211,14 @@ class SimulatedWorker:
             self._history.begins(serial, live["fence"])
 
 
+async def _as_they_are(names: Sequence[str]) -> list[Target]:
+    return [Target(name, name) for name in names]
+
+
+async def _resolve(names: Sequence[str]) -> Sequence[Target]:
+    return [Target(name, name) for name in names]
+
+
 @contextlib.contextmanager
 def in_virtual_time(world: World) -> Iterator[None]:
     """The worker's modules dial the simulated network and take the time from the world."""
@@ -220,7 +227,7 @@ def in_virtual_time(world: World) -> Iterator[None]:
         assert world.current is not None
         return world.current
 
-    def make_channel(address: str, _dial: object) -> Channel:
+    def make_channel(address: str, _dial: object, *, at: str) -> Channel:
         worker = current().program
         assert isinstance(worker, SimulatedWorker)
         return worker.channel(address)
