@@ -90,8 +90,8 @@ SABOTAGES = [
         "credit is off by one",
         "P7",
         f"{SCHEDULER}/loops/stream.py",
-        "max(0, self.limit - self.sent)",
-        "max(0, self.limit - self.sent + 1)",
+        "min(self.limit - self.sent, MOST",
+        "min(self.limit - self.sent + 1, MOST",
         (CONNECT,),
     ),
     Sabotage(
