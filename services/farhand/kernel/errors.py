@@ -198,6 +198,14 @@ class Unavailable(FarhandError):
     retryable = True
 
 
+class Overloaded(FarhandError):
+    """More workers dial than this server takes at once, or in all; it says when to try again."""
+
+    status = "UNAVAILABLE"
+    reason = "OVERLOADED"
+    retryable = True
+
+
 class ShuttingDown(FarhandError):
     """This server stops; another, or this one again, will answer."""
 

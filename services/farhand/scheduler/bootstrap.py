@@ -23,6 +23,7 @@ from farhand.runtime.grpc_channel import make_channel
 from farhand.runtime.grpc_server import add_standard_services, bind, make_server
 from farhand.runtime.security import Tokens
 from farhand.runtime.service import Lifecycle
+from farhand.scheduler.core.admission import Admission
 from farhand.scheduler.core.log import LogLimits
 from farhand.scheduler.loops import tracing
 from farhand.scheduler.loops.changes import Changes
@@ -163,6 +164,7 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
             signals.kills,
             AppendLogs(logs),
             signals.dispatch.wake,
+            Admission(settings.admit_rate, settings.max_workers),
         )
 
         def groups_changed(groups: frozenset[str]) -> None:

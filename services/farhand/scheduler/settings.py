@@ -13,6 +13,19 @@ from farhand.runtime.settings import (
 )
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise ValueError(f"{text!r} is not a number from 1 on")
+    return int(text)
+
+
+def _rate(text: str) -> float:
+    rate = float(text)
+    if not 0.0 < rate < float("inf"):
+        raise ValueError(f"{text!r} is not more than 0")
+    return rate
+
+
 @dataclass(frozen=True, kw_only=True)
 class SchedulerSettings(LogSettings, ListenSettings, DatabaseSettings, DialSettings):
     """Flags and environment of `farhand server scheduler`."""
@@ -22,6 +35,10 @@ class SchedulerSettings(LogSettings, ListenSettings, DatabaseSettings, DialSetti
     max_payload: int = setting(256 << 10, "largest task, serialized", kind=size)
     max_log: int = setting(64 << 20, "most bytes of log that are kept of one assignment", kind=size)
     retention: float = setting(30 * 86400.0, "how long ended jobs are kept, 24 hours or more", kind=duration)
+    max_workers: int = setting(10_000, "most workers that hold a stream with this scheduler", kind=_count)
+    admit_rate: float = setting(
+        200.0, "how many workers a second may connect; the others are told when to come again", kind=_rate
+    )
     drain_timeout: float = setting(
         10.0, "how long a stop waits for workers to open other streams, and for calls to end", kind=duration
     )

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from farhand.api.worker.v1 import session_pb2
 from farhand.kernel.names import group_label
+from farhand.kernel.protocol import PROTOCOL_VERSION
 from farhand.runtime.service import Lifecycle
 from farhand.worker.agent import Agent, boottime
 from farhand.worker.core.lease import Lease
 from farhand.worker.core.slots import Slots
 from farhand.worker.data_folder import DataFolder
-from farhand.worker.frames import PROTOCOL_VERSION
 from farhand.worker.link import Link
 from farhand.worker.log_sender import LogSender
 from farhand.worker.results import ResultJournal

@@ -13,8 +13,6 @@ from farhand.worker.core.session import Beat
 from farhand.worker.core.slots import Event, JobKey, Phase
 from farhand.worker.tasks.base import Outcome, OutcomeState
 
-PROTOCOL_VERSION = 1
-
 LONGEST_MESSAGE = 4_000  # characters of an outcome's message
 
 FRAME_LIMIT = 1 << 20  # bytes; protos/farhand/api/worker/v1/session.proto

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from farhand.api.worker.v1 import session_pb2
+from farhand.kernel.protocol import PROTOCOL_VERSION, agree
 from farhand.runtime import wire
 from farhand.runtime.grpc_channel import RemoteError, remote_error
 from farhand.worker import frames
@@ -217,6 +218,11 @@ class WorkerStream:
                 log.warning("a frame of a newer protocol is ignored")
 
     async def _welcomed(self, welcome: session_pb2.Welcome, session: Session) -> None:
+        if agree(PROTOCOL_VERSION, welcome.protocol_version) != welcome.protocol_version:
+            raise _Over(
+                f"the scheduler speaks version {welcome.protocol_version} of the protocol, this worker "
+                f"{PROTOCOL_VERSION}; install the scheduler's version of farhand here"
+            )
         session.welcomed(welcome.epoch, wire.seconds(welcome.lease), wire.seconds(welcome.heartbeat_interval))
         self._accepted = True
         await self._agent.lease_moved()

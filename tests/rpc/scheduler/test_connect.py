@@ -12,6 +12,7 @@ from farhand.api.registry.v1.worker_pb2 import WORKER_STATE_LOST
 from farhand.api.scheduler.v1.job_service_pb2 import GetJobRequest
 from farhand.api.scheduler.v1.worker_control_service_pb2 import DrainWorkerRequest, FenceWorkerRequest
 from farhand.api.worker.v1 import session_pb2 as pb
+from farhand.kernel.protocol import PROTOCOL_VERSION
 from farhand.runtime.database import connect
 from farhand.runtime.grpc_channel import remote_error
 from tests.fixtures.scheduler_service import SchedulerService
@@ -110,6 +111,19 @@ async def test_a_bad_hello_is_refused_with_a_reason(
         await scheduler.worker(**change)  # type: ignore[arg-type]
     assert refused.value.code() is code
     assert remote_error(refused.value).reason == reason
+
+
+@pytest.mark.parametrize("theirs", [PROTOCOL_VERSION, PROTOCOL_VERSION + 1])
+async def test_neighbouring_versions_agree_on_the_lower(scheduler: SchedulerService, theirs: int) -> None:
+    worker = await scheduler.worker(protocol_version=theirs)
+    assert worker.welcome.protocol_version == PROTOCOL_VERSION
+
+
+async def test_a_version_that_is_too_far_away_is_refused_with_the_one_to_install(scheduler: SchedulerService) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await scheduler.worker(protocol_version=PROTOCOL_VERSION + 2)
+    error = remote_error(refused.value)
+    assert error.reason == "VERSION_UNSUPPORTED" and f"Install farhand {error.metadata['install']}" in error.message
 
 
 async def test_a_first_frame_that_is_not_hello_is_refused(scheduler: SchedulerService) -> None:

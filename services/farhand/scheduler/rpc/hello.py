@@ -6,13 +6,13 @@ from farhand.api.worker.v1 import session_pb2 as pb
 from farhand.kernel.errors import GroupNotAllowed, InvalidArgument, NotFound, VersionUnsupported, Violation
 from farhand.kernel.job_id import decode
 from farhand.kernel.names import check_task_type, check_text, check_worker_id, group_key, group_label, not_found
+from farhand.kernel.protocol import PROTOCOL_VERSION, agree
 from farhand.runtime import wire
 from farhand.runtime.security import Identity
 from farhand.scheduler.core.declared import Group
 from farhand.scheduler.loops.enqueue import Declarations
 from farhand.scheduler.store.sessions import Opening
 
-PROTOCOL_VERSIONS = (1,)
 MOST_SLOTS = 10_000
 MOST_TASK_TYPES = 1000
 LONGEST_LEASE_MS = 7 * 24 * 3600 * 1000
@@ -39,9 +39,9 @@ class Welcomer:
     async def opening(self, hello: pb.Hello, caller: Identity) -> tuple[Opening, int]:
         """What to open, and the lease in ms that the worker counts with (0: none yet). Raises what a worker is
         refused for: VersionUnsupported, InvalidArgument, GroupNotAllowed, NotFound, Unavailable."""
-        if hello.protocol_version not in PROTOCOL_VERSIONS:
+        if agree(PROTOCOL_VERSION, hello.protocol_version) is None:
             raise VersionUnsupported(
-                f"This scheduler speaks version {PROTOCOL_VERSIONS[-1]} of the worker protocol, the worker "
+                f"This scheduler speaks version {PROTOCOL_VERSION} of the worker protocol, the worker "
                 f"{hello.protocol_version}. Install farhand {self._version} on the worker.",
                 metadata={"install": self._version},
             )

@@ -8,6 +8,7 @@ both; what the worker holds stays its own until its lease is over.
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from typing import Any
 
@@ -15,10 +16,12 @@ import grpc
 
 from farhand.api.worker.v1 import session_pb2 as pb
 from farhand.api.worker.v1 import worker_service_pb2, worker_service_pb2_grpc
-from farhand.kernel.errors import InvalidArgument, ShuttingDown, Unavailable, Violation
+from farhand.kernel.errors import InvalidArgument, Overloaded, ShuttingDown, Unavailable, Violation
 from farhand.kernel.job_id import decode
+from farhand.kernel.protocol import PROTOCOL_VERSION
 from farhand.runtime import wire
 from farhand.runtime.security import Identity, identity
+from farhand.scheduler.core.admission import Admission
 from farhand.scheduler.core.lease import heartbeat_interval
 from farhand.scheduler.core.session import IllegalSessionStep
 from farhand.scheduler.loops.frames import GoAway, GoAwayReason
@@ -64,6 +67,8 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         kills: Kills,
         append_logs: AppendLogs,
         wake: Callable[[list[str]], None],
+        admission: Admission,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._welcomer = welcomer
         self._sessions = sessions
@@ -72,6 +77,8 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         self._kills = kills
         self._append_logs = append_logs
         self._wake = wake
+        self._admission = admission
+        self._now = now
         self._stopping = False
         self._held: dict[Stream, None] = {}  # whose calls have not ended, the oldest first
         self._left = asyncio.Event()  # some call ended
@@ -110,6 +117,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
             raise _violation("frame", f"hello must come first, within {HELLO_SECONDS:.0f} seconds") from None
         if first.WhichOneof("frame") != "hello":
             raise _violation("frame", "the first frame must be hello")
+        self._admit(first.hello)
         stream, welcome = await self._open(first.hello, caller)
         reader = asyncio.create_task(self._read(stream, request_iterator), name=f"read {stream.worker_id}")
         self._held[stream] = None
@@ -138,6 +146,16 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         """Store log records."""
         return await self._append_logs.append_logs(request_iterator, identity(context))
 
+    def _admit(self, hello: pb.Hello) -> None:
+        staying = len(self._held)
+        if staying >= self._admission.most:  # what is leaving, or about to be superseded, doesn't count
+            staying = sum(not stream.leaving and stream.worker_id != hello.worker_id for stream in self._held)
+        wait = self._admission.admit(self._now(), open_streams=staying, holds_jobs=bool(hello.held))
+        if wait is not None:
+            raise Overloaded(
+                f"This scheduler takes no more workers now; dial again in {wait:.1f} s, or another.", retry_delay=wait
+            )
+
     async def _open(self, hello: pb.Hello, caller: Identity) -> tuple[Stream, pb.ConnectResponse]:
         opening, counted_ms = await self._welcomer.opening(hello, caller)
         try:
@@ -155,7 +173,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
                     for held in hello.held
                 ],
                 worker_group_uid=opening.group_uid,
-                protocol_version=1,
+                protocol_version=min(PROTOCOL_VERSION, hello.protocol_version),
             )
         )
 

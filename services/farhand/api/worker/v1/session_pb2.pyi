@@ -333,7 +333,9 @@ class Hello(_message.Message):
     BOOT_ID_FIELD_NUMBER: _builtins.int
     DEAD_INCARNATIONS_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
-    """The version of this protocol: 1."""
+    """The newest version of this protocol that it speaks: 1. It speaks the one before
+    too.
+    """
     worker_id: _builtins.str
     """The worker's id: ^[a-zA-Z0-9][a-zA-Z0-9._-]*$, 1 to 100 characters, the same
     over restarts. It belongs to the credential that used it first.
@@ -449,7 +451,7 @@ class Welcome(_message.Message):
     worker_group_uid: _builtins.str
     """The uid of the group that it works for."""
     protocol_version: _builtins.int
-    """The version of this protocol that both speak."""
+    """The version of this protocol that the session uses: the lower of the two."""
     @_builtins.property
     def lease(self) -> _duration_pb2.Duration:
         """The lease, counted from when hello was sent."""

@@ -59,7 +59,7 @@ class WorkerServiceServicer:
         before welcome: UNAUTHENTICATED; PERMISSION_DENIED (GROUP_NOT_ALLOWED,
         WORKER_ID_TAKEN); NOT_FOUND with near matches (worker group);
         FAILED_PRECONDITION (VERSION_UNSUPPORTED names the version to install);
-        UNAVAILABLE with RetryInfo.
+        UNAVAILABLE with RetryInfo (OVERLOADED: too many dial at once; SHUTTING_DOWN).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

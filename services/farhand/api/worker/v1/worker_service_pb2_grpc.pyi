@@ -41,7 +41,7 @@ class WorkerServiceStub:
     before welcome: UNAUTHENTICATED; PERMISSION_DENIED (GROUP_NOT_ALLOWED,
     WORKER_ID_TAKEN); NOT_FOUND with near matches (worker group);
     FAILED_PRECONDITION (VERSION_UNSUPPORTED names the version to install);
-    UNAVAILABLE with RetryInfo.
+    UNAVAILABLE with RetryInfo (OVERLOADED: too many dial at once; SHUTTING_DOWN).
     """
     AppendLogs: _grpc.StreamUnaryMultiCallable[_worker_service_pb2.AppendLogsRequest, _worker_service_pb2.AppendLogsResponse]
     """AppendLogs stores log records of jobs that the worker holds or held. A call
@@ -63,7 +63,7 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     before welcome: UNAUTHENTICATED; PERMISSION_DENIED (GROUP_NOT_ALLOWED,
     WORKER_ID_TAKEN); NOT_FOUND with near matches (worker group);
     FAILED_PRECONDITION (VERSION_UNSUPPORTED names the version to install);
-    UNAVAILABLE with RetryInfo.
+    UNAVAILABLE with RetryInfo (OVERLOADED: too many dial at once; SHUTTING_DOWN).
     """
     AppendLogs: _aio.StreamUnaryMultiCallable[_worker_service_pb2.AppendLogsRequest, _worker_service_pb2.AppendLogsResponse]  # type: ignore[assignment]
     """AppendLogs stores log records of jobs that the worker holds or held. A call
@@ -88,7 +88,7 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         before welcome: UNAUTHENTICATED; PERMISSION_DENIED (GROUP_NOT_ALLOWED,
         WORKER_ID_TAKEN); NOT_FOUND with near matches (worker group);
         FAILED_PRECONDITION (VERSION_UNSUPPORTED names the version to install);
-        UNAVAILABLE with RetryInfo.
+        UNAVAILABLE with RetryInfo (OVERLOADED: too many dial at once; SHUTTING_DOWN).
         """
 
     @_abc_1.abstractmethod
