@@ -19,6 +19,7 @@ from farhand.api.types.v1.outcome_pb2 import OUTCOME_STATE_FAILED, OUTCOME_STATE
 from farhand.api.worker.v1 import session_pb2 as pb
 from farhand.api.worker.v1.worker_service_pb2 import AppendLogsRequest
 from farhand.api.worker.v1.worker_service_pb2_grpc import WorkerServiceStub
+from farhand.kernel.job_id import encode
 from farhand.runtime.grpc_channel import remote_error
 from tests.fixtures.mesh import Mesh
 from tests.fixtures.scheduler_service import HandWorker
@@ -199,32 +200,40 @@ def beat(lease: Duration) -> Trick:
     return frame(heartbeat=pb.Heartbeat(sequence=1, lease=lease))
 
 
-FORBIDDEN = {
-    "a second hello": frame(hello=pb.Hello(protocol_version=1, worker_id="another", incarnation=b"x" * 16, slots=1)),
-    "an empty frame": frame(),
-    "a result of nothing": frame(result=pb.Results(results=[pb.Result()])),
-    "a result without an outcome": frame(result=pb.Results(results=[pb.Result(job_id="3k8w0q2zr9m1t", fence=1)])),
-    "a state of the future": frame(
-        result=pb.Results(results=[pb.Result(job_id="3k8w0q2zr9m1t", fence=1, outcome=Outcome(state=77))])  # type: ignore[arg-type]
+def result(**content: Any) -> Trick:
+    return frame(result=pb.Results(results=[pb.Result(**content)]))
+
+
+SOME = encode(2**40)  # an id that a job could have
+FORBIDDEN: dict[str, tuple[Trick, str]] = {
+    "a second hello": (frame(hello=pb.Hello(worker_id="another", incarnation=b"x" * 16, slots=1)), "a second time"),
+    "an empty frame": (frame(), "without content"),
+    "a result of nothing": (result(outcome=Outcome(state=OUTCOME_STATE_SUCCESS)), "names no job"),
+    "a result without an outcome": (result(job_id=SOME, fence=1), "has no outcome"),
+    "a state of the future": (result(job_id=SOME, fence=1, outcome=Outcome(state=77)), "has no outcome"),  # type: ignore[arg-type]
+    "a frame over its limit": (
+        result(job_id=SOME, outcome=Outcome(state=OUTCOME_STATE_SUCCESS, message=LONG)),
+        "1,048,576",
     ),
-    "a frame over its limit": frame(
-        result=pb.Results(
-            results=[pb.Result(job_id="3k8w0q2zr9m1t", outcome=Outcome(state=OUTCOME_STATE_SUCCESS, message=LONG))]
-        )
-    ),
-    "a lease of ages": beat(Duration(seconds=200_000_000_000)),
-    "a lease of ages that is no duration": beat(Duration(seconds=LONG_MAX, nanos=2**31 - 1)),
-    "a lease below zero": beat(Duration(seconds=-1)),
+    "a lease of ages": (beat(Duration(seconds=200_000_000_000)), "7 days"),
+    "a lease that is no duration": (beat(Duration(seconds=LONG_MAX, nanos=2**31 - 1)), "7 days"),
+    "a lease below zero": (beat(Duration(seconds=-1)), "7 days"),
 }
 
 
 async def test_what_the_protocol_forbids_ends_the_stream_with_a_reason(duel: Duel) -> None:
-    for name, trick in FORBIDDEN.items():
+    for name, (trick, words) in FORBIDDEN.items():
         hostile = await duel.connect("hostile")
         await trick(hostile)
         away = await end_of(hostile)
         assert away is not None and away.reason == pb.GO_AWAY_REASON_PROTOCOL_ERROR, name
-        assert away.message and "see its log" not in away.message, f"{name}: {away.message}"
+        assert words in away.message, f"{name}: {away.message}"
+    await duel.all_is_well()
+
+
+async def test_a_flood_of_heartbeats_delays_nobody(duel: Duel) -> None:
+    for number in range(20_000):
+        await duel.hostile.send(heartbeat=pb.Heartbeat(sequence=number, lease=Duration(seconds=30)))
     await duel.all_is_well()
 
 

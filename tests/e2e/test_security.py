@@ -24,11 +24,16 @@ from farhand.api.registry.v1.worker_group_service_pb2 import CreateWorkerGroupRe
 from farhand.api.registry.v1.worker_group_service_pb2_grpc import WorkerGroupServiceStub
 from farhand.api.scheduler.v1 import job_pb2, job_service_pb2
 from farhand.api.scheduler.v1.job_service_pb2_grpc import JobServiceStub
+from farhand.api.types.v1.log_record_pb2 import LogRecord
+from farhand.api.worker.v1 import session_pb2 as pb
+from farhand.api.worker.v1.worker_service_pb2 import AppendLogsRequest
+from farhand.api.worker.v1.worker_service_pb2_grpc import WorkerServiceStub
 from farhand.kernel.job_id import encode
 from farhand.runtime.grpc_channel import remote_error
 from tests.fixtures.command_line import Said, farhand
 from tests.fixtures.mesh import Mesh, Process
-from tests.tasks import a_shell_task
+from tests.fixtures.scheduler_service import HandWorker
+from tests.tasks import SHELL, a_shell_task
 
 
 class Fortress:
@@ -248,6 +253,40 @@ async def test_a_worker_is_refused_for_another_group_with_a_wrong_token_and_by_a
     assert re.search(r"waiting for the scheduler.*certificate", lost.tail(), re.IGNORECASE), lost.tail()
     lost.terminate()
     assert await lost.ended() == 0
+
+
+async def test_a_worker_can_not_pass_for_another_nor_write_into_its_log(fortress: Fortress) -> None:
+    await fortress.start()
+    await fortress.declare(groups=["gpu"])
+    async with (
+        fortress.channel(fortress.scheduler, "client") as client,
+        fortress.channel(fortress.scheduler, "worker") as owner,
+        fortress.channel(fortress.scheduler, "worker-gpu") as other,
+    ):
+        hello = pb.Hello(protocol_version=1, worker_id="w", incarnation=b"0" * 16, slots=1, task_types=[SHELL])
+        worker = await HandWorker(WorkerServiceStub(owner), hello).connect()
+        await JobServiceStub(client).SubmitJob(
+            job_service_pb2.SubmitJobRequest(spec=job_pb2.JobSpec(task=a_shell_task("true")))
+        )
+        await worker.credit(1)
+        [held] = await worker.assignments()
+
+        async def append(channel: grpc.aio.Channel) -> bool:
+            """Whether a line for the job's log is refused."""
+            line = AppendLogsRequest(job_id=held.job_id, fence=held.fence, records=[LogRecord(text="mine")])
+            [ack] = (await WorkerServiceStub(channel).AppendLogs(iter([line]))).acks
+            return ack.refused
+
+        assert await append(other) and not await append(owner)
+        hello.worker_group = "gpu"
+        hello.incarnation = b"1" * 16
+        with pytest.raises(grpc.aio.AioRpcError, match="belongs to another credential") as refused:
+            await HandWorker(WorkerServiceStub(other), hello).connect()
+        assert remote_error(refused.value).reason == "WORKER_ID_TAKEN"
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await append(client)
+        assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        assert await worker.result(held) == "RECORDED"
 
 
 async def test_another_tenants_client_sees_and_touches_nothing(fortress: Fortress) -> None:
