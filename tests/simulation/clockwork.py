@@ -60,12 +60,12 @@ class World:
         """At that true time."""
         heapq.heappush(self._later, (when, next(self._numbers), process, handle))
 
-    def run(self, until: Callable[[], bool], limit: float) -> bool:
-        """Play until the condition holds (True) or true time reaches the limit (False)."""
-        while not until():
+    def run(self, until: Callable[[], bool]) -> None:
+        """Play until the condition holds; it is looked at whenever time moves."""
+        while True:
             if not self._ready:
-                if not self._later or self._later[0][0] >= limit:
-                    return False
+                if until() or not self._later:
+                    return
                 when, _, process, handle = heapq.heappop(self._later)
                 self.now = max(self.now, when)
                 self._ready.append((process, handle))
@@ -83,7 +83,6 @@ class World:
             finally:
                 events._set_running_loop(None)
                 self.current = None
-        return True
 
     def clear(self) -> None:
         """Nothing happens any more."""

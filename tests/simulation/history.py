@@ -69,7 +69,7 @@ class History:
     drained: dict[int, float] = field(default_factory=dict)  # by session: when its drain was acknowledged
     disturbed: dict[str, float] = field(default_factory=dict)  # by worker: until when something was wrong with it
     assigned: int = 0
-    given_back: int = 0
+    last_end: float = 0.0  # when a job ended last
     _running: dict[int, list[ProgramRun]] = field(default_factory=dict)  # by serial
     _fences: dict[int, int] = field(default_factory=dict)  # by key: the highest
 
@@ -134,8 +134,10 @@ class History:
                 self.serials[key] = int(task.properties["serial"])
             elif table.name == "session":
                 self._session_changed(before, table[key])
-            elif table.name == "done" and before is not None:
-                self.broken("P3", f"job {self.serials[key]} ended a second time")
+            elif table.name == "done":
+                self.last_end = self.world.now
+                if before is not None:
+                    self.broken("P3", f"job {self.serials[key]} ended a second time")
             elif table.name == "lost_delivery" and table[key]["reason"] in ("NOT_RECEIVED", "RETURNED"):
                 self._returned(key)
         lost = {key: before for table, key, before in touched if table.name == "live" and before is not None}

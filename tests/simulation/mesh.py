@@ -26,6 +26,7 @@ from tests.simulation.worker import INSTANT, PROGRAM, SimulatedWorker
 
 TENANTS = ("main", "acme")
 SHORT_LEASE, LONG_LEASE = 6_000, 9_000  # ms
+RESTART_AFTER = (0.1, 1.0, 14.0)  # seconds until a service manager starts a worker again
 DRIFT = 0.02  # of a host's clock, at most
 
 
@@ -115,14 +116,13 @@ class Mesh:
             drain_timeout=seat.drain_timeout,
         )
         self.workers[name] = worker
+        worker.process.on_death.append(lambda: self._restart(name, self.world.random.choice(RESTART_AFTER)))
         worker.process.start(worker.run())
 
-    def restart_worker_soon(self, name: str, delay: float) -> None:
-        """As a service manager does: once the data folder is free."""
+    def _restart(self, name: str, delay: float) -> None:
+        """As a service manager does: after a while, once the data folder is free."""
 
         def start() -> None:
-            if not self.workers[name].process.dead:
-                return
             if self.hosts[name].locked:
                 self.operator.after(0.05, start)
             else:
@@ -159,7 +159,7 @@ class Mesh:
                     process.kept.append(asyncio.create_task(self._submit(process, wish, row)))
                 if chance.random() < 0.5:  # FIFO is promised to who waits for an answer
                     await asyncio.sleep(chance.uniform(0.05, 0.4))
-            await asyncio.sleep(chance.expovariate(1.0))
+            await asyncio.sleep(chance.expovariate(0.6))
 
     def _wish(self) -> tuple[Wish, JobRow]:
         chance = self.world.random
@@ -168,7 +168,7 @@ class Mesh:
         tenant = chance.choices(TENANTS, (4, 1))[0]
         type_ = INSTANT if chance.random() < 0.3 else PROGRAM
         task = Task(type=type_)
-        seconds = chance.choice((0.05, 0.3, 1.0, 2.5, 8.0))
+        seconds = chance.choices((0.05, 0.3, 1.0, 2.5, 8.0), (3, 3, 2, 2, 1))[0]
         code = 0 if chance.random() < 0.9 else 1
         obeys = "obeys" if chance.random() < 0.7 else "ignores"
         task.properties.update({"serial": serial, "seconds": seconds, "code": code, "term": obeys})

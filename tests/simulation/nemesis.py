@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from tests.simulation.mesh import LONG_LEASE, SHORT_LEASE, TENANTS, Mesh
+from tests.simulation.worker import SimulatedWorker
 
 LONGER_THAN_A_LEASE = 14.0  # seconds
 
@@ -25,6 +26,8 @@ class Nemesis:
         self._until = until
         self.landed: Counter[str] = Counter()
         self.over = False
+        self.ended_at = 0.0
+        self._drained: list[SimulatedWorker] = []
 
     async def run(self) -> None:
         """Do harm until the time is over, then put all right."""
@@ -58,7 +61,6 @@ class Nemesis:
         self._say(f"kill -9 of {name}")
         self._mesh.disturb(name, 20)
         worker.process.kill()
-        self._mesh.restart_worker_soon(name, self._chance.choice((0.1, 1.0, LONGER_THAN_A_LEASE)))
         return True
 
     def worker_stopped(self) -> bool:
@@ -70,7 +72,6 @@ class Nemesis:
         self._say(f"SIGTERM to {name}")
         self._mesh.disturb(name, 60)
         worker.process.after(0, worker.stopping.set)
-        worker.process.on_death.append(lambda: self._mesh.restart_worker_soon(name, self._chance.uniform(0.1, 5)))
         return True
 
     def worker_paused(self) -> bool:
@@ -132,8 +133,6 @@ class Nemesis:
         host.power_off()
         if self._chance.random() < 0.5:
             host.disk.results.clear()
-        delay = self._chance.choice((1.0, LONGER_THAN_A_LEASE))
-        self._mesh.restart_worker_soon(name, delay)
         if self._chance.random() < 0.3:
             self._mesh.operator.start(self._mesh.fence(name))
         return True
@@ -292,6 +291,7 @@ class Nemesis:
         if worker.process.dead or worker.stopping.is_set():
             return False
         self._say(f"{name} is to be drained")
+        self._drained.append(worker)
         self._mesh.operator.start(self._mesh.drain(name))
         self._mesh.operator.after(self._chance.uniform(1, 8), lambda: self._stop(name))
         return True
@@ -337,21 +337,21 @@ class Nemesis:
         for address in mesh.addresses:
             self._start_where_none_runs(address)
         for name in mesh.seats:
-            self._stop(name)  # one that was drained takes nothing any more
+            self._stop(name)
         await asyncio.sleep(LONGER_THAN_A_LEASE)
-        self.over = True
+        self.over, self.ended_at = True, self._world.now
 
     def _start_where_none_runs(self, address: str) -> None:
         if self._mesh.replicas[address].process.dead:
             self._mesh.start_replica(address)
 
     def _stop(self, name: str) -> None:
-        """Stop a worker that drains, in order; its service manager starts it again."""
+        """Stop a worker that drains, or is to (it takes nothing any more); its service manager starts it again."""
         worker = self._mesh.workers[name]
-        if worker.process.dead or worker.stopping.is_set() or not worker.slots.draining:
+        drains = worker.slots.draining or worker in self._drained
+        if worker.process.dead or worker.stopping.is_set() or not drains:
             return
         worker.process.after(0, worker.stopping.set)
-        worker.process.on_death.append(lambda: self._mesh.restart_worker_soon(name, 0.5))
 
     def _say(self, what: str) -> None:
         self._world.say("nemesis", what)

@@ -17,6 +17,7 @@ import farhand.worker.run as run_module
 from farhand.api.worker.v1 import session_pb2
 from farhand.kernel.errors import Violation
 from farhand.runtime.security import Identity, Role
+from farhand.runtime.service import StartupError
 from farhand.worker.agent import Agent
 from farhand.worker.core.lease import Lease
 from farhand.worker.core.redial import Target
@@ -125,7 +126,6 @@ class SimulatedWorker:
         self.host = host
         self.stopping = asyncio.Event()
         self.control: Control | None = None
-        self.ended = False
         self._world = world
         self._history = history
         self._drain_timeout = drain_timeout
@@ -178,6 +178,14 @@ class SimulatedWorker:
     async def run(self) -> None:
         """Be a worker until `stopping` is set, as the worker's bootstrap is."""
         await self.agent.open()
+        try:
+            await self._live()
+        except* StartupError:
+            pass  # it gave up, as it does when one warden after the other dies; its service manager starts it again
+        await self.agent.close()
+        self.process.kill()
+
+    async def _live(self) -> None:
         logs: Any = Logs()
         async with asyncio.TaskGroup() as siblings:
             parts = (self.agent.keep_warden(), self.agent.watch_lease(), self.link.run())
@@ -186,9 +194,6 @@ class SimulatedWorker:
             await shut_down(self.agent, self.link, logs, self._drain_timeout)
             for task in background:
                 task.cancel()
-        await self.agent.close()
-        self.ended = True
-        self.process.kill()
 
     def channel(self, address: str) -> Channel:
         """What the link dials by."""
