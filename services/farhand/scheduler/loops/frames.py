@@ -44,6 +44,11 @@ class Drain:
 
 
 @dataclass(frozen=True, slots=True)
+class InventoryRequest:
+    """Tell what you hold."""
+
+
+@dataclass(frozen=True, slots=True)
 class DrainAck:
     """Nothing follows (P8)."""
 
@@ -69,4 +74,4 @@ class GoAway:
     retry_delay: float = 0.0
 
 
-Frame = Assignments | ResultAcks | HeartbeatAck | Cancels | Drain | DrainAck | GoAway
+Frame = Assignments | ResultAcks | HeartbeatAck | Cancels | Drain | DrainAck | InventoryRequest | GoAway

@@ -6,7 +6,7 @@ a goodbye changes it; what that does to jobs is decided in the database
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import asyncpg
@@ -16,7 +16,15 @@ from farhand.runtime.crash_points import reach
 from farhand.runtime.database import database_error
 from farhand.scheduler.core.lease import LeaseTerms, LeaseWatch, Renewal, Sight, heartbeat_interval
 from farhand.scheduler.core.session import SessionEvent
-from farhand.scheduler.loops.frames import Drain, DrainAck, GoAway, GoAwayReason, HeartbeatAck
+from farhand.scheduler.loops.frames import (
+    Cancels,
+    Drain,
+    DrainAck,
+    GoAway,
+    GoAwayReason,
+    HeartbeatAck,
+    InventoryRequest,
+)
 from farhand.scheduler.loops.group_commit import GroupCommit, HotConnection
 from farhand.scheduler.loops.stream import Outbox, Outstanding, Stream, Streams
 from farhand.scheduler.store import sessions as store
@@ -121,8 +129,40 @@ class Sessions:
         longest = stream.terms.offer(sequence, wanted)
         if await self.beats.put(Beat(stream.session_id, stream.epoch, longest, busy)):
             stream.outbox.put_urgent(HeartbeatAck(sequence, wanted / 1000, heartbeat_interval(wanted / 1000)))
+            if stream.doubt.beat(stream.outstanding, busy):
+                self.ask(stream)
         else:
             await self.recheck([stream.session_id])
+
+    def ask(self, stream: Stream) -> None:
+        """What the worker has is in doubt: ask it. The request is a mark in the ordered stream: whatever was sent
+        before it has arrived when the worker answers, so only that is judged by the answer."""
+        stream.asked = frozenset(stream.outstanding)
+        stream.put(InventoryRequest())
+
+    async def inventory(self, stream: Stream, held: Mapping[int, tuple[int, str]]) -> None:
+        """The worker's answer, fence → (key, phase): mend by difference. What was sent before the question and is not
+        held goes back to its place at no cost; what is held and not assigned is to end. Raises Unavailable."""
+        asked, stream.asked = stream.asked, None
+        if asked is None:
+            return  # nobody asked
+        async with self._database() as connection:
+            left, strays = await store.mend(
+                connection, stream.session_id, stream.epoch, asked, held, self._writer, self._encode_log
+            )
+        if not left.changed:
+            return
+        lost = [fence for fence in asked if fence not in held]
+        for fence in lost:
+            stream.outstanding.pop(fence, None)
+        if left.returned or left.ended or strays:
+            log.warning(
+                "a worker did not hold what it was to hold",
+                extra={"worker": stream.worker_id, "given_back": len(left.returned), "ended": len(strays)},
+            )
+        if strays:
+            stream.put(Cancels([(key, fence, 0) for key, fence in strays]))
+        self._tell(left)
 
     async def drain(self, stream: Stream, *, asked_by_worker: bool) -> None:
         """No more work for this incarnation; the acknowledgement is the line behind which no assignment can be in

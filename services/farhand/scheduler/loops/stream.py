@@ -9,6 +9,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from farhand.scheduler.core.doubt import Doubt
 from farhand.scheduler.core.lease import LeaseTerms
 from farhand.scheduler.loops.frames import Assignments, Frame, GoAway, GoAwayReason
 
@@ -103,6 +104,8 @@ class Stream:
     sent: int = 0  # assignments sent on this stream
     limit: int = 0  # the worker's cumulative credit
     outstanding: dict[int, Outstanding] = field(default_factory=dict)  # by fence
+    doubt: Doubt = field(default_factory=Doubt)
+    asked: frozenset[int] | None = None  # fences that were sent before the inventory was asked for; None: it was not
 
     @property
     def credit(self) -> int:

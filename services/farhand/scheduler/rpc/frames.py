@@ -58,6 +58,8 @@ def encode_frame(frame: frames.Frame, epoch: int) -> Iterator[pb.ConnectResponse
             )
         case frames.Drain():
             yield pb.ConnectResponse(drain=pb.Drain())
+        case frames.InventoryRequest():
+            yield pb.ConnectResponse(inventory_request=pb.InventoryRequest())
         case frames.DrainAck():
             yield pb.ConnectResponse(drain_ack=pb.DrainAck(epoch=epoch))
         case frames.GoAway(reason, message, retry_delay):

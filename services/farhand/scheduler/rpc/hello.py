@@ -1,6 +1,6 @@
 """From a worker's hello and its credential to an opening: who it is, for which group, and what it holds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from farhand.api.worker.v1 import session_pb2 as pb
 from farhand.kernel.errors import GroupNotAllowed, InvalidArgument, NotFound, VersionUnsupported, Violation
@@ -64,9 +64,7 @@ class Welcomer:
             version=hello.version,
             boot_id=hello.boot_id,
             replica=self._replica,
-            held={
-                held.fence: (key, _PHASE[held.phase]) for held in hello.held if (key := decode(held.job_id)) is not None
-            },
+            held=held_jobs(hello.held),
             dead_incarnations=list(hello.dead_incarnations),
         ), counted_ms
 
@@ -86,6 +84,15 @@ class Welcomer:
         if group.deleting:
             raise NotFound(f"Worker group {group_label(key)} is being deleted.")
         return group
+
+
+def held_jobs(held: Iterable[pb.HeldJob]) -> dict[int, tuple[int, str]]:
+    """fence → (key, phase) of what a worker holds; what can't be understood is left out."""
+    return {
+        job.fence: (key, _PHASE[job.phase])
+        for job in held
+        if job.phase in _PHASE and (key := decode(job.job_id)) is not None
+    }
 
 
 def _check(hello: pb.Hello) -> list[Violation]:

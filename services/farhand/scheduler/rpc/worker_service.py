@@ -31,7 +31,7 @@ from farhand.scheduler.loops.sessions import Sessions
 from farhand.scheduler.loops.stream import Stream, Streams
 from farhand.scheduler.rpc.append_logs import AppendLogs
 from farhand.scheduler.rpc.frames import FRAME_BYTES, completion, encode_frame
-from farhand.scheduler.rpc.hello import LONGEST_LEASE_MS, Welcomer
+from farhand.scheduler.rpc.hello import LONGEST_LEASE_MS, Welcomer, held_jobs
 
 log = logging.getLogger(__name__)
 
@@ -229,7 +229,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
                     )
                 )
             case "inventory":
-                pass  # asked for by nobody yet
+                await self._sessions.inventory(stream, held_jobs(request.inventory.held))
             case "cancel_ack":
                 refs = [ref for ref in _refs(request.cancel_ack.jobs) if ref[1] in stream.outstanding]
                 await self._kills.confirm(refs)  # only what is this worker's: another's kill is still to be sent (P9)

@@ -4,7 +4,7 @@ Every function here that changes who may be given work takes the group's row FOR
 UPDATE first, so that no claim and no enqueue is in flight while it decides.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from asyncpg import Connection
@@ -106,7 +106,9 @@ async def open_session(connection: Connection, opening: Opening, writer: str, en
             back += await _bury(connection, dead, session["id"], opening, writer, encode_log)
         verdicts, kept, returned = await _resume(connection, session["id"], opening, writer, encode_log)
         back += returned
-        ended = await settle_group(connection, opening.group_uid, writer, encode_log) if back else []
+        # One that drains takes its group's availability with it, as a drain of a session that stands does (P11).
+        unsettled = back or now.draining
+        ended = await settle_group(connection, opening.group_uid, writer, encode_log) if unsettled else []
     return Opened(
         id=session["id"],
         epoch=session["epoch"],
@@ -229,6 +231,48 @@ async def expire_session(
         )
         ended = await settle_group(connection, group_uid, writer, encode_log)
     return _left(group_uid, back, ended)
+
+
+async def mend(
+    connection: Connection,
+    session_id: int,
+    epoch: int,
+    asked: Set[int],
+    held: Mapping[int, tuple[int, str]],
+    writer: str,
+    encode_log: EncodeLog,
+) -> tuple[Left, list[tuple[int, int]]]:
+    """Compare what a worker says that it holds, fence → (key, phase), with what the session was assigned. Assignments
+    among `asked` (fences) that it does not hold are given back: one that has a result is none any more, so whatever
+    is left was never received, or forgotten. Answers also the (key, fence) that it holds and was not assigned."""
+    group_uid = await connection.fetchval("SELECT group_uid FROM scheduler.session WHERE id = $1", session_id)
+    async with connection.transaction():
+        await connection.fetchrow(SQL["lock_group_for_change"], group_uid)
+        row = await connection.fetchrow(SQL["lock_session"], session_id)
+        if row is None or row["epoch"] != epoch or SessionState(row["state"]) not in rules.LIVING:
+            return Left(False), []
+        live = {job.fence: job.key for job in await assigned_to(connection, [session_id])}
+        missing = [key for fence, key in live.items() if fence in asked and fence not in held]
+        back = (
+            await give_back(
+                connection,
+                session_id,
+                keys=missing,
+                costing=[],
+                reason="NOT_HELD",
+                writer=writer,
+                encode_log=encode_log,
+            )
+            if missing
+            else []
+        )
+        ended = await settle_group(connection, group_uid, writer, encode_log) if back else []
+    strays = [
+        (key, fence)
+        for fence, (key, phase) in held.items()
+        if phase in ("RECEIVED", "RUNNING") and live.get(fence) != key
+    ]
+    return _left(group_uid, back, ended), strays
 
 
 async def return_unstarted(

@@ -872,7 +872,9 @@ Global___HeartbeatAck: _TypeAlias = HeartbeatAck  # noqa: Y015
 
 @_typing.final
 class InventoryRequest(_message.Message):
-    """Tell what you hold."""
+    """Tell what you hold. It stands in the order of the stream, so the answer knows of
+    every assignment that was sent before it.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
