@@ -6,6 +6,8 @@
 #   make bench    throughput and latency, beside bare SQL
 #   make mutants  breaks one guarantee at a time and prints which test caught it
 #   make bounds   how long each failure is felt, beside what is promised
+#   make chaos    kills, stops and cuts everything under load, then judges the history (MINUTES=2 SEED=…)
+#   make simulate the loops and workers in virtual time, seed after seed (ARGS=--help)
 #   make protos   regenerates the stubs
 #   make clean    removes what the others made
 #
@@ -22,7 +24,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 NODE_CLIENT := tests/clients/node
 NODE_INSTALLED := $(NODE_CLIENT)/node_modules/.package-lock.json
 
-.PHONY: demo test lint bench mutants bounds protos clean
+.PHONY: demo test lint bench mutants bounds chaos simulate protos clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
@@ -44,6 +46,12 @@ mutants: $(INSTALLED)
 
 bounds: $(INSTALLED)
 	@$(BIN)/python -m tests.bounds $(ARGS)
+
+chaos: $(INSTALLED)
+	@$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),2) $(if $(SEED),--seed $(SEED))
+
+simulate: $(INSTALLED)
+	@$(BIN)/python -m tests.simulation $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FROM),--from $(FROM)) $(ARGS)
 
 protos: $(INSTALLED)
 	@$(BIN)/python protos/generate.py

@@ -100,7 +100,7 @@ def _lost(history: History) -> Iterator[Finding]:
 
 
 def _duplicated(history: History) -> Iterator[Finding]:
-    """P6: one request, one job. P1: one assignment, one run. A job runs once more for each lost delivery, no oftener."""
+    """P6: one request, one job. P1: one assignment, one run. A job runs once more for each lost delivery alone."""
     for lines in history.acknowledged.values():
         if len({line["job"] for line in lines}) > 1:
             yield Finding("duplicated: one request became several jobs", tuple(lines))
