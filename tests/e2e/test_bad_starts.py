@@ -32,7 +32,7 @@ async def wrote(process: Process, pattern: str) -> None:
 
 def later(mesh: Mesh, name: str, *command: str, **environment: str) -> Process:
     """A process that is started by hand; it is killed with the mesh."""
-    return mesh._process(name, command, environment)
+    return mesh.process(name, command, environment)
 
 
 async def test_a_port_in_use_is_named_with_what_to_do(mesh: Mesh) -> None:

@@ -238,7 +238,7 @@ async def test_a_worker_is_refused_for_another_group_with_a_wrong_token_and_by_a
     # A server of another authority might become the right one: the worker waits, says why, and tells it nothing.
     others = await farhand("admin", "dev-certs", tmp_path / "others")
     assert others.exit_code == 0
-    lost = fortress.mesh._process(
+    lost = fortress.mesh.process(
         "worker-lost",
         [
             *("farhand.worker", "--scheduler", fortress.scheduler, "--data", str(tmp_path / "lost")),
