@@ -67,7 +67,9 @@ class Clients:
                         job = (await self._call("WaitJob", job_service_pb2.WaitJobRequest(id=job_id))).job
                     self._jobs[job_id] = True
                     state = job_pb2.JobState.Name(job.state).removeprefix("JOB_STATE_")
-                    self._note(kind="ended", job=job_id, state=state, lost=job.lost_deliveries)
+                    job = (await self._call("GetJob", job_service_pb2.GetJobRequest(id=job_id))).job
+                    back = [lost.reason for lost in job.lost]
+                    self._note(kind="ended", job=job_id, state=state, lost=job.lost_deliveries, given_back=back)
         self._file.close()
         return self.under_way
 

@@ -6,7 +6,8 @@ seconds of one machine's CLOCK_MONOTONIC.
     a client writes   {"kind": "submitting", "request", "t"}
                       {"kind": "acknowledged", "request", "job", "group", "t"}
                       {"kind": "kill acknowledged", "job", "t"}
-                      {"kind": "ended", "job", "state", "lost"}      as the API told it at the end
+                      {"kind": "ended", "job", "state", "lost", "given_back"}   as the API told it at the end:
+                      how many deliveries were lost, and why each assignment that brought no result ended
     a job writes      {"kind": "start", "job", "fence", "worker", "group", "t"}
                       {"kind": "end", "job", "fence", "worker", "group", "t"}
 
@@ -135,11 +136,11 @@ def _fences(history: History) -> Iterator[Finding]:
 
 def _out_of_order(history: History) -> Iterator[Finding]:
     """P5: if A was acknowledged before B's submit began, B is not assigned before A. Fences are drawn in the order of
-    assignments; a job whose first assignment was lost may have had it unseen, so it proves nothing."""
+    assignments; a job whose first assignment was given back may have had it unseen, so it proves nothing."""
     first: dict[str, list[tuple[Line, Line, Line]]] = defaultdict(list)
     for request, lines in history.acknowledged.items():
         job, ended = lines[0]["job"], history.ended.get(lines[0]["job"])
-        if history.starts[job] and request in history.submitting and ended is not None and not ended["lost"]:
+        if history.starts[job] and request in history.submitting and ended is not None and not ended["given_back"]:
             first[lines[0]["group"]].append((lines[0], history.submitting[request], history.starts[job][0]))
     for jobs in first.values():
         jobs.sort(key=lambda entry: entry[2]["fence"])

@@ -22,8 +22,9 @@ def run(job: str, fence: int, start: float, end: float | None, *, group: str = "
     return lines if end is None else [*lines, {"kind": "end", **line, "t": end}]
 
 
-def ended(job: str, state: str = "SUCCESS", lost: int = 0) -> list[Line]:
-    return [{"kind": "ended", "job": job, "state": state, "lost": lost}]
+def ended(job: str, state: str = "SUCCESS", lost: int = 0, given_back: list[str] | None = None) -> list[Line]:
+    back = ["LEASE_EXPIRED"] * lost if given_back is None else given_back
+    return [{"kind": "ended", "job": job, "state": state, "lost": lost, "given_back": back}]
 
 
 def kill(job: str, at: float) -> list[Line]:
@@ -94,6 +95,11 @@ def test_a_fence_that_falls_is_found() -> None:
 def test_overtaking_is_out_of_order() -> None:
     parts = [submitted("a", 0), submitted("b", 2), run("a", 9, 3, 4), run("b", 2, 3, 4), ended("a"), ended("b")]
     assert verdicts(*parts) == ["out of order"]
+
+
+def test_a_job_that_was_handed_back_unstarted_may_seem_to_be_overtaken() -> None:
+    parts = [submitted("a", 0), submitted("b", 2), run("a", 9, 3, 4), run("b", 2, 3, 4)]
+    assert verdicts(*parts, ended("a", given_back=["NOT_RECEIVED"]), ended("b")) == []
 
 
 def test_overtaking_in_another_group_is_right() -> None:
