@@ -127,7 +127,7 @@ class Process:
         self.name = name
         self.clock = clock
         self.program: object = None  # what runs in it
-        self.loop = Loop(self)
+        self.loop = Loop(self)  # type: ignore[abstract]  # a process needs a few of its methods
         self.dead = False
         self.paused = False
         self.backlog: list[asyncio.Handle] = []

@@ -7,7 +7,7 @@ scheduler's own tables it takes only where a job is. P1 to P11 are design.md's.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from farhand.api.types.v1.task_pb2 import Task
 from farhand.scheduler.core.job import FINAL
@@ -131,7 +131,7 @@ class History:
         for table, key, before in touched:
             if table.name == "job" and before is None:
                 task = Task.FromString(table[key]["task"])
-                self.serials[key] = int(task.properties["serial"])
+                self.serials[key] = int(cast(float, task.properties["serial"]))
             elif table.name == "session":
                 self._session_changed(before, table[key])
             elif table.name == "done":
@@ -166,7 +166,9 @@ class History:
     def _recorded(self, key: int, live: Row | None) -> None:
         done = self.store.done[key]
         if live is None or live["fence"] != done["fence"]:
-            self.broken("P4", f"a result of fence {done['fence']} is recorded for job {self.serials[key]}, live: {live}")
+            self.broken(
+                "P4", f"a result of fence {done['fence']} is recorded for job {self.serials[key]}, live: {live}"
+            )
         elif live["kill_at"] is not None and done["state"] != "KILLED":
             self.broken("P9", f"job {self.serials[key]} is being killed and ends {done['state']}")
 

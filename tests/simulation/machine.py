@@ -132,7 +132,6 @@ class Host:
         if self.warden is not None:
             self.warden.process.resume()
 
-
     def power_off(self) -> None:
         """All that runs on it is gone at once, and what is started next knows that."""
         if self.warden is not None:

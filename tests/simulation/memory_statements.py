@@ -31,7 +31,7 @@ _NAMED: "dict[str, Statement]" = {}
 
 def statements() -> "dict[str, Statement]":
     """Every statement, by its text."""
-    raw = {
+    raw: dict[str, Statement] = {
         "SELECT epoch, state, draining FROM scheduler.session WHERE id = $1": _session_row,
         "SELECT group_uid FROM scheduler.session WHERE id = $1": _session_row_group,
         CHANGE_GROUP: _change_group,
@@ -152,9 +152,7 @@ def allot_keys(db: "MemoryStore", count: int) -> "list[Row]":
 
 
 @_statement
-def remember_requests(
-    db: "MemoryStore", tenants: Any, ids: Any, hashes: Any, keys: Any, refusals: Any
-) -> "list[Row]":
+def remember_requests(db: "MemoryStore", tenants: Any, ids: Any, hashes: Any, keys: Any, refusals: Any) -> "list[Row]":
     new = []
     for tenant, id, body_hash, text, refused in sorted(zip(tenants, ids, hashes, keys, refusals, strict=True)):
         if (tenant, id) not in db.request:
@@ -172,7 +170,15 @@ def recall_request(db: "MemoryStore", tenant: str, id: str) -> "list[Row]":
 
 @_statement
 def insert_jobs(
-    db: "MemoryStore", keys: Any, lanes: Any, fallbacks: Any, most: Any, namespaces: Any, traces: Any, tasks: Any, _: str
+    db: "MemoryStore",
+    keys: Any,
+    lanes: Any,
+    fallbacks: Any,
+    most: Any,
+    namespaces: Any,
+    traces: Any,
+    tasks: Any,
+    _: str,
 ) -> "list[Row]":
     for key, lane, fallback, deliveries, namespace, trace, task in zip(
         keys, lanes, fallbacks, most, namespaces, traces, tasks, strict=True
@@ -225,7 +231,7 @@ def assign(
         if key in db.live:
             raise asyncpg.UniqueViolationError(f"job {key} is live already")
         after, _verdict = rules.step(job, rules.Assign(db.nextval("fence")))
-        row = {"key": key, "lane_id": lane, "fence": after.fence, "session_id": session_id, "lost": after.lost}
+        row: Row = {"key": key, "lane_id": lane, "fence": after.fence, "session_id": session_id, "lost": after.lost}
         row |= {"assigned_at": db.now, "started_at": None, "kill_at": None, "kill_grace_ms": None, "kill_acked": False}
         db.live.put(key, row)
         born.append(row)
@@ -236,7 +242,8 @@ def assign(
 def assigned_to(db: "MemoryStore", sessions: Sequence[int]) -> "list[Row]":
     wanted = set(sessions)
     return [
-        row | {"killing": row["kill_at"] is not None} | {n: db.job[key][n] for n in ("task", "traceparent", "created_at")}
+        row
+        | {"killing": row["kill_at"] is not None, **{n: db.job[key][n] for n in ("task", "traceparent", "created_at")}}
         for key, row in sorted(db.live.items())
         if row["session_id"] in wanted
     ]
@@ -429,9 +436,9 @@ def lock_sessions_of_worker(db: "MemoryStore", worker_id: str, incarnation: byte
 
 
 _OPENING = (
-    "worker_id incarnation group_uid subject tenants lease_ms state draining slots busy_slots task_types host version"
-    " boot_id replica"
-).split()
+    *("worker_id", "incarnation", "group_uid", "subject", "tenants", "lease_ms", "state", "draining", "slots"),
+    *("busy_slots", "task_types", "host", "version", "boot_id", "replica"),
+)
 _REOPENED = ("group_uid", "tenants", "lease_ms", "state", "draining", "slots", "busy_slots", "task_types", "replica")
 
 

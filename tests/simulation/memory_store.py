@@ -57,7 +57,18 @@ class MemoryStore:
         from tests.simulation.memory_statements import statements
 
         self.journal: list[Touched] = []
-        for name in ("worker_group", "lane", "worker", "session", "job", "queue", "live", "done", "lost_delivery", "request"):
+        for name in (
+            "worker_group",
+            "lane",
+            "worker",
+            "session",
+            "job",
+            "queue",
+            "live",
+            "done",
+            "lost_delivery",
+            "request",
+        ):
             setattr(self, name, Table(name, self.journal))
         self.sequences = dict.fromkeys(("lane", "session", "job_key", "fence", "epoch"), 0)
         self.now = now()

@@ -1,2 +1,5 @@
 """none yet"""
-BY_NAME = {}
+
+from typing import Any
+
+BY_NAME: dict[str, Any] = {}

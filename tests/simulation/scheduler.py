@@ -64,7 +64,7 @@ class Registry:
             async with connection.transaction():
                 # In this order within the one step: the statement that settles looks at the row as it is then.
                 await connection.fetch(CHANGE_GROUP, *_row(group))
-                await settle_group(connection, group.uid, "registry", encode_log)  # type: ignore[arg-type]
+                await settle_group(connection, group.uid, "registry", encode_log)
         finally:
             connection.terminate()
         groups = {**self.declared.groups_by_uid, group.uid: group}
