@@ -41,7 +41,7 @@ _OPTIONS: list[tuple[str, int]] = [
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     # Else two processes could share the port, each with half of the calls.
     ("grpc.so_reuseport", 0),
-    # No max_connection_age: sessions have no age limit that it would have to exceed.
+    # No max_connection_age: a scheduler sends old streams on by itself, and cuts off those that don't go.
 ]
 
 

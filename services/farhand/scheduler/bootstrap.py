@@ -38,6 +38,7 @@ from farhand.scheduler.loops.kills import Kills
 from farhand.scheduler.loops.leader import Leader
 from farhand.scheduler.loops.logs import LogWriter
 from farhand.scheduler.loops.reads import JobReads
+from farhand.scheduler.loops.rebalance import Rebalance
 from farhand.scheduler.loops.report import Report
 from farhand.scheduler.loops.results import Results
 from farhand.scheduler.loops.sessions import Sessions
@@ -172,6 +173,13 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
             workers.groups_changed(groups, copy.declared.groups_by_uid)
 
         signals.on_groups = groups_changed
+        rebalance = Rebalance(
+            streams,
+            signals.sessions,
+            lambda count: signals.doorbell.ring(streams=count),
+            age=settings.session_age,
+        )
+        signals.on_word = rebalance.heard
         rooms = Rooms(
             submits=Submits(enqueue, telemetry.tracer(), payload_limit=settings.max_payload),
             jobs=jobs,
@@ -213,6 +221,7 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
                     reads.run(),
                     signals.dispatch.run(),
                     janitor.run(),
+                    rebalance.run(),
                     Leader(lambda: connect(url)).run_while_leading(lead),
                 )
             ]

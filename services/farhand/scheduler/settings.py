@@ -19,6 +19,13 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _age(text: str) -> float:
+    age = duration(text)
+    if age < 1.0:
+        raise ValueError("an age is 1 second or more")
+    return age
+
+
 def _rate(text: str) -> float:
     rate = float(text)
     if not 0.0 < rate < float("inf"):
@@ -38,6 +45,9 @@ class SchedulerSettings(LogSettings, ListenSettings, DatabaseSettings, DialSetti
     max_workers: int = setting(10_000, "most workers that hold a stream with this scheduler", kind=_count)
     admit_rate: float = setting(
         200.0, "how many workers a second may connect; the others are told when to come again", kind=_rate
+    )
+    session_age: float = setting(
+        3600.0, "how old a worker's stream gets, give or take a quarter, before the worker opens another", kind=_age
     )
     drain_timeout: float = setting(
         10.0, "how long a stop waits for workers to open other streams, and for calls to end", kind=duration

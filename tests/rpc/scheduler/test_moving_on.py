@@ -84,3 +84,37 @@ async def test_a_worker_that_does_not_leave_is_cut_off_when_the_time_is_over(sch
     assert (await worker.expect("go_away")).go_away.reason == pb.GO_AWAY_REASON_SHUTDOWN
     assert await worker.next() is None
     await scheduler.task
+
+
+async def test_an_old_stream_is_sent_on_and_served_until_its_worker_has_another(scheduler: SchedulerService) -> None:
+    service = SchedulerService(scheduler.database, dataclasses.replace(scheduler.settings, session_age=1.0))
+    await service.start()
+    worker = await service.worker("w", incarnation=INCARNATION)
+    await scheduler.submit()
+    await worker.credit(1)
+    [assignment] = await worker.assignments()
+    assert (await worker.expect("go_away")).go_away.reason == pb.GO_AWAY_REASON_REBALANCE
+    held = pb.HeldJob(job_id=assignment.job_id, fence=assignment.fence, phase=pb.HELD_PHASE_RUNNING)
+    other = await service.worker()
+    await other.expect("go_away")  # the loop has looked again
+    assert await worker.result(assignment) == "RECORDED"
+    moved = await service.worker("w", incarnation=INCARNATION, held=[held])
+    assert (await worker.expect("go_away")).go_away.reason == pb.GO_AWAY_REASON_SUPERSEDED
+    await moved.close()
+    await service.stop()
+
+
+async def test_a_replica_that_joins_is_given_some_of_the_streams(scheduler: SchedulerService) -> None:
+    workers = [await scheduler.worker() for _ in range(6)]
+    joined = SchedulerService(scheduler.database, scheduler.settings)
+    await joined.start()
+    waits = [asyncio.create_task(worker.expect("go_away")) for worker in workers]
+    done, rest = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    assert {task.result().go_away.reason for task in done} == {pb.GO_AWAY_REASON_REBALANCE}
+    assert len(done) == 1  # one at a time
+    for task in rest:
+        task.cancel()
+    await asyncio.wait(rest)
+    for worker in workers:
+        await worker.close()
+    await joined.stop()

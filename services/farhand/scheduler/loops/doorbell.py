@@ -31,13 +31,19 @@ class Ring:
     kills: bool = False  # kills wait to be sent
     jobs: bool = False  # jobs or logs changed
     everything: bool = False
+    streams: int | None = None  # that the sender holds; nothing to look at, but it is known then
+    sender: str = ""  # the replica; empty for one that is yet to be sent
 
     def __bool__(self) -> bool:
-        return bool(self.groups or self.sessions or self.kills or self.jobs or self.everything)
+        return bool(
+            self.groups or self.sessions or self.kills or self.jobs or self.everything or self.streams is not None
+        )
 
     def encode(self, replica: str) -> str:
         """The payload; an overlong one says "everything"."""
         body: dict[str, Any] = {"from": replica, "kills": self.kills, "jobs": self.jobs, "everything": self.everything}
+        if self.streams is not None:
+            body["streams"] = self.streams
         text = json.dumps(body | {"groups": sorted(self.groups), "sessions": sorted(self.sessions)})
         return text if len(text) <= LONGEST_PAYLOAD else json.dumps(body | {"everything": True})
 
@@ -46,7 +52,13 @@ class Ring:
         """Who rang, and for what."""
         body = json.loads(payload)
         ring = cls(
-            set(body.get("groups", ())), set(body.get("sessions", ())), body["kills"], body["jobs"], body["everything"]
+            set(body.get("groups", ())),
+            set(body.get("sessions", ())),
+            body["kills"],
+            body["jobs"],
+            body["everything"],
+            body.get("streams"),
+            body["from"],
         )
         return body["from"], ring
 
@@ -68,12 +80,15 @@ class Doorbell:
         sessions: "set[int] | None" = None,
         kills: bool = False,
         jobs: bool = False,
+        streams: int | None = None,
     ) -> None:
         """Tell the others soon."""
         self._ring.groups |= groups or set()
         self._ring.sessions |= sessions or set()
         self._ring.kills |= kills
         self._ring.jobs |= jobs
+        if streams is not None:
+            self._ring.streams = streams
         self._wake.set()
 
     async def run(self) -> None:

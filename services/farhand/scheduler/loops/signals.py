@@ -31,6 +31,7 @@ class Signals:
     kills: Kills = field(init=False)
     refresh_copy: Callable[[], Awaitable[None]] = field(init=False)
     on_groups: Callable[[frozenset[str]], object] = field(init=False)
+    on_word: Callable[[Ring], None] = field(default=lambda _: None)
     _errands: "asyncio.Queue[Ring]" = field(default_factory=asyncio.Queue)
 
     def enqueued(self, groups: Iterable[str], ended: Sequence[int]) -> None:
@@ -78,6 +79,7 @@ class Signals:
 
     def heard(self, ring: Ring) -> None:
         """Another replica rang."""
+        self.on_word(ring)
         if ring.everything:
             self.dispatch.wake(self.streams.groups())
         else:
