@@ -66,6 +66,7 @@ class Mesh:
         self.workers: dict[str, SimulatedWorker] = {}
         for number in range(chance.randint(2, 4)):
             self._seat(f"w{number + 1}", "g1" if number % 2 == 0 else "g2")
+        self.down: set[str] = set()  # workers that must not be started now
         self.operator = world.process("operator")
         self.clients = 0
         for _ in range(chance.randint(2, 3)):
@@ -123,7 +124,7 @@ class Mesh:
         """As a service manager does: after a while, once the data folder is free."""
 
         def start() -> None:
-            if self.hosts[name].locked:
+            if self.hosts[name].locked or name in self.down:
                 self.operator.after(0.05, start)
             else:
                 self.start_worker(name)
@@ -231,8 +232,10 @@ class Mesh:
             self.world.say("operator", f"the drain of {name} (session {session}) is acknowledged")
 
     async def fence(self, name: str) -> None:
-        """An operator's word that a worker is dead."""
+        """An operator's word that a worker is dead, who sees to it that it stays so until that is answered."""
+        self.down.add(name)
         await self._ask(self.operator, lambda replica: replica.fence(name))
+        self.down.discard(name)
 
     def groups(self) -> Sequence[Group]:
         """As they are declared now."""

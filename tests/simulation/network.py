@@ -69,9 +69,11 @@ class _Inbox:
     def __init__(self) -> None:
         self._items: deque[Any] = deque()
         self._wake = asyncio.Event()
+        self.over = False  # the end is here
 
     def put(self, item: Any) -> None:
         self._items.append(item)
+        self.over |= item is END or isinstance(item, Exception)
         self._wake.set()
 
     async def get(self) -> Any:
@@ -115,7 +117,7 @@ class Stream:
         self.client = client
         self.worker = worker
         self.address = address
-        self.over = False
+        self._hung_up = False  # by the client, or by the network: nothing more comes through
         self._caller = caller
         self._to_client = _Inbox()
         self._server: Process | None = None
@@ -124,6 +126,11 @@ class Stream:
         self._down: _Way | None = None
         client.after(network.delay() * 2, self._arrive)
         client.on_death.append(self._client_died)
+
+    @property
+    def over(self) -> bool:
+        """Whether the worker's end knows of its end. The other end may have ended, and its word be lost."""
+        return self._hung_up or self._to_client.over
 
     # ── the beginning ──
 
@@ -157,8 +164,6 @@ class Stream:
             down.send(_refusal(error))
         else:
             down.send(END)
-        finally:
-            self.over = True
 
     # ── the worker's end, as grpc.aio's call ──
 
@@ -201,7 +206,7 @@ class Stream:
             self.client.after(keepalive, self.cut)
 
     def _hang_up(self) -> None:
-        self.over = True
+        self._hung_up = True
         for way in (self._up, self._down):
             if way is not None:
                 way.closed = True
@@ -209,7 +214,6 @@ class Stream:
             self._server.after(self.network.delay(), self._task.cancel)
 
     def _fail(self, error: Exception) -> None:
-        self.over = True
         self.client.after(self.network.delay(), lambda: self._to_client.put(error))
 
     def _client_died(self) -> None:

@@ -20,6 +20,7 @@ from farhand.runtime.security import Identity, Role
 from farhand.runtime.service import StartupError
 from farhand.worker.agent import Agent
 from farhand.worker.core.lease import Lease
+from farhand.worker.core.pressure import Pressure
 from farhand.worker.core.redial import Target
 from farhand.worker.core.slots import JobKey, Received, Slots
 from farhand.worker.link import Link, _Dial
@@ -150,6 +151,7 @@ class SimulatedWorker:
             launch=self._launch,
             runner=lambda control: ProcessRunner(control, {}),
             spans=NoSpans(),
+            pressure=Pressure(64 << 20, 0),
             clock=host.clock,
         )
         self.link = WatchedLink(
