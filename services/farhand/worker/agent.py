@@ -20,9 +20,11 @@ from farhand.runtime.crash_points import reach
 from farhand.runtime.service import StartupError
 from farhand.worker import frames
 from farhand.worker.core.lease import Lease
+from farhand.worker.core.pressure import Pressure
 from farhand.worker.core.slots import Effect, Event, JobKey, Phase, Slots
 from farhand.worker.data_folder import DataFolder, remove_tree
 from farhand.worker.log_sender import LogSender
+from farhand.worker.memory import available
 from farhand.worker.outbox import Outbox
 from farhand.worker.process_control import ProcessControl
 from farhand.worker.results import ResultJournal
@@ -34,7 +36,6 @@ from farhand.worker.tasks.registry import TaskTypes
 
 log = logging.getLogger(__name__)
 
-FREE_BYTES = 64 << 20  # of the data folder's disk; with less there is no credit (design.md, rule 13)
 FENCE_SECONDS = 5.0  # to wait for the end of what is killed because the lease ran out
 ABANDON_GRACE = 5.0  # seconds from TERM to KILL for what outlasts a drain
 SHORT_LIFE = 10.0  # seconds; a warden that dies younger,
@@ -62,9 +63,12 @@ class Agent:
         launch: Callable[[], Awaitable[ProcessControl]],
         runner: Callable[[ProcessControl], TaskRunner],
         spans: Spans,
+        pressure: Pressure,
         clock: Clock = boottime,
+        memory: Callable[[], int | None] = available,
     ) -> None:
-        """`launch` starts a warden, `runner` makes the runner of jobs that works through it."""
+        """`launch` starts a warden, `runner` makes the runner of jobs that works through it; `memory` tells how many
+        bytes the machine can still give."""
         self.slots = slots
         self.lease = lease
         self.drained = False  # no assignment can come any more, by the word of the present session
@@ -75,7 +79,9 @@ class Agent:
         self._launch = launch
         self._make_runner = runner
         self._spans = spans
+        self._pressure = pressure
         self._clock = clock
+        self._memory = memory
         self._control: ProcessControl | None = None
         self._runner: TaskRunner | None = None
         self._outbox: Outbox | None = None
@@ -185,6 +191,7 @@ class Agent:
                 self._do(key, self.slots.apply(key, event))
         self.slots.welcomed = True
         self._outbox = outbox
+        self._look_around()
         self.drained = False
         if self.slots.draining:
             outbox.control(session_pb2.ConnectRequest(draining=session_pb2.Draining()))
@@ -240,18 +247,28 @@ class Agent:
         self._after()
 
     def tick(self) -> None:
-        """With each heartbeat: results that could not be recorded go out again; the disk is looked at."""
+        """With each heartbeat: results that could not be recorded go out again; disk and memory are looked at."""
         again, self._again = self._again, set()
         self._send([key for key in again if self.slots.phase(key) is Phase.FINISHED])
-        try:
-            short = self._folder.free_bytes < FREE_BYTES
-        except OSError:
-            short = True
-        if short != self.slots.pressure:
-            self.slots.pressure = short
-            what = "short of disk: no new jobs" if short else "there is disk again"
-            log.warning(what, extra={"data": str(self._folder.path)})
+        self._look_around()
         self._after()
+
+    @property
+    def short_of(self) -> str:
+        """What this machine is too short of to take new jobs; empty: of nothing."""
+        return "; ".join(self._pressure.reasons)
+
+    def _look_around(self) -> None:
+        try:
+            disk = self._folder.free_bytes
+        except OSError:
+            disk = 0
+        if self._pressure.observe(disk=disk, memory=self._memory()):
+            if self._pressure:
+                log.warning(f"no new jobs, short of {self.short_of}", extra={"data": str(self._folder.path)})
+            else:
+                log.info("there is enough disk and memory again", extra={"data": str(self._folder.path)})
+        self.slots.pressure = bool(self._pressure)
 
     def lease_lost(self, *, by_scheduler: bool = False) -> None:
         """The lease ran out, by our clock or by the scheduler's word: what runs ends and has no result."""

@@ -14,6 +14,7 @@ from farhand.kernel.protocol import PROTOCOL_VERSION
 from farhand.runtime.service import Lifecycle
 from farhand.worker.agent import Agent, boottime
 from farhand.worker.core.lease import Lease
+from farhand.worker.core.pressure import Pressure
 from farhand.worker.core.slots import Slots
 from farhand.worker.data_folder import DataFolder
 from farhand.worker.link import Link
@@ -57,6 +58,7 @@ async def serve(lifecycle: Lifecycle, settings: WorkerSettings) -> None:
             launch=lambda: WardenProcessControl.launch(folder.lock),
             runner=lambda control: ProcessRunner(control, environment),
             spans=spans(worker_id, settings.worker_group),
+            pressure=Pressure(settings.min_disk, settings.min_memory),
         )
 
         def accepted(address: str) -> None:

@@ -61,7 +61,7 @@ def job_refs(keys: Iterable[JobKey]) -> list[session_pb2.JobRef]:
     return [session_pb2.JobRef(job_id=job_id, fence=fence) for job_id, fence in keys]
 
 
-def heartbeat(beat: Beat, busy_slots: int) -> session_pb2.ConnectRequest:
+def heartbeat(beat: Beat, busy_slots: int, pressure: str = "") -> session_pb2.ConnectRequest:
     """The frame of a heartbeat."""
     return session_pb2.ConnectRequest(
         heartbeat=session_pb2.Heartbeat(
@@ -69,6 +69,7 @@ def heartbeat(beat: Beat, busy_slots: int) -> session_pb2.ConnectRequest:
             answered_sequence=beat.answered_sequence,
             lease=wire.duration(beat.lease),
             busy_slots=busy_slots,
+            pressure=pressure,
         )
     )
 

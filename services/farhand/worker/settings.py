@@ -65,6 +65,14 @@ class WorkerSettings(LogSettings, DialSettings):
         "how long a stop (SIGTERM) waits for running jobs; what then still runs is killed and runs again elsewhere",
         kind=duration,
     )
+    min_disk: int = setting(
+        64 << 20,
+        "free space of the data folder's disk below which no new jobs are taken, e.g. 1GiB; 0: none",
+        kind=size,
+    )
+    min_memory: int = setting(
+        64 << 20, "available memory below which no new jobs are taken, e.g. 512MiB; 0: none", kind=size
+    )
     max_log_bytes: int = setting(
         10 << 20, "how much output of one job is kept, e.g. 10MiB; the rest is cut and the cut is marked", kind=size
     )

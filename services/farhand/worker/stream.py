@@ -166,7 +166,7 @@ class WorkerStream:
 
     def _heartbeat(self) -> session_pb2.ConnectRequest:
         assert self._session is not None
-        return frames.heartbeat(self._session.beat(self._clock()), self._agent.slots.busy)
+        return frames.heartbeat(self._session.beat(self._clock()), self._agent.slots.busy, self._agent.short_of)
 
     # ── frames ──
 

@@ -11,6 +11,7 @@ from farhand.api.types.v1 import task_pb2
 from farhand.api.worker.v1 import session_pb2 as pb
 from farhand.worker.agent import Agent
 from farhand.worker.core.lease import Lease
+from farhand.worker.core.pressure import Pressure
 from farhand.worker.core.slots import Phase, Slots
 from farhand.worker.data_folder import DataFolder
 from farhand.worker.log_sender import LogSender
@@ -119,6 +120,7 @@ class Bench:
             launch=launch,
             runner=lambda control: self,
             spans=NoSpans(),
+            pressure=Pressure(0, 0),
             clock=lambda: self.now,
         )
 

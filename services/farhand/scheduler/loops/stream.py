@@ -104,6 +104,7 @@ class Stream:
     sent: int = 0  # assignments sent on this stream
     limit: int = 0  # the worker's cumulative credit
     outstanding: dict[int, Outstanding] = field(default_factory=dict)  # by fence
+    pressure: str = ""  # what the worker's machine is short of, by its own word
     doubt: Doubt = field(default_factory=Doubt)
     asked: frozenset[int] | None = None  # fences that were sent before the inventory was asked for; None: it was not
 

@@ -223,6 +223,10 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
                 counted = int(wire.seconds(beat.lease) * 1000)
                 if not 0 <= counted <= LONGEST_LEASE_MS:  # nothing could be taken from it for as long as it says
                     raise ProtocolError("A heartbeat counts with a lease that is not between 0 and 7 days.")
+                if bool(beat.pressure) != bool(stream.pressure):
+                    what = f"takes no new jobs, short of {beat.pressure[:200]}" if beat.pressure else "takes jobs again"
+                    log.info(f"a worker {what}", extra={"worker": stream.worker_id})
+                stream.pressure = beat.pressure[:200]
                 writes.create_task(
                     self._sessions.heartbeat(
                         stream, beat.sequence, beat.answered_sequence, counted, max(0, min(beat.busy_slots, 10_000))

@@ -810,12 +810,18 @@ class Heartbeat(_message.Message):
     ANSWERED_SEQUENCE_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
     BUSY_SLOTS_FIELD_NUMBER: _builtins.int
+    PRESSURE_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Grows by 1 with each heartbeat of the session; the first is 1 (hello is 0)."""
     answered_sequence: _builtins.int
     """The sequence of the last answer that was applied."""
     busy_slots: _builtins.int
     """How many slots are taken."""
+    pressure: _builtins.str
+    """What its machine is too short of to take new jobs, for a person to read, e.g.
+    "disk: 12 MiB free, 64 MiB needed"; empty: of nothing. Its credit says the same
+    by not rising.
+    """
     @_builtins.property
     def lease(self) -> _duration_pb2.Duration:
         """The lease that the worker counts with, after that answer."""
@@ -827,10 +833,11 @@ class Heartbeat(_message.Message):
         answered_sequence: _builtins.int = ...,
         lease: _duration_pb2.Duration | None = ...,
         busy_slots: _builtins.int = ...,
+        pressure: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_sequence", b"answered_sequence", "busy_slots", b"busy_slots", "lease", b"lease", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_sequence", b"answered_sequence", "busy_slots", b"busy_slots", "lease", b"lease", "pressure", b"pressure", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
