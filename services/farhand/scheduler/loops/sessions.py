@@ -125,11 +125,12 @@ class Sessions:
     async def heartbeat(self, stream: Stream, sequence: int, answered: int, counted_ms: int, busy: int) -> None:
         """Record a heartbeat and answer it, or end the stream when its session is over. Raises Unavailable."""
         stream.terms.heard(answered, counted_ms)
+        doubtful = stream.doubt.beat(stream.outstanding, busy)  # as it stands now, not once this is committed
         wanted = self._lease_of(stream.group_uid)
         longest = stream.terms.offer(sequence, wanted)
         if await self.beats.put(Beat(stream.session_id, stream.epoch, longest, busy)):
             stream.outbox.put_urgent(HeartbeatAck(sequence, wanted / 1000, heartbeat_interval(wanted / 1000)))
-            if stream.doubt.beat(stream.outstanding, busy):
+            if doubtful:
                 self.ask(stream)
         else:
             await self.recheck([stream.session_id])
