@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 from tests.simulation.sabotages import BY_NAME
@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("--from", type=int, default=1, dest="first", help="the first one")
     parser.add_argument("--replay", type=int, help="play this one alone, and print its transcript")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes to play them in")
+    parser.add_argument("--sabotages", action="store_true", help="find each of the sabotages, in --seeds at most")
     parser.add_argument("--sabotage", choices=sorted(BY_NAME), help="break the product in this way first")
     wanted = parser.parse_args()
     if os.environ.get("PYTHONHASHSEED") != "0":
@@ -34,6 +35,8 @@ def main() -> int:
     _silence()
     if wanted.replay is not None:
         return _replay(wanted.replay, wanted.sabotage)
+    if wanted.sabotages:
+        return _sabotages(range(wanted.first, wanted.first + wanted.seeds), wanted.jobs)
     began = time.monotonic()
     total: Counter[str] = Counter()
     faults: Counter[str] = Counter()
@@ -66,6 +69,26 @@ def _play_all(seeds: Iterable[int], sabotage: str | None, jobs: int) -> Iterator
 def _silence() -> None:
     """Of a world that is over, coroutines are closed in the middle."""
     sys.unraisablehook = lambda _: None
+
+
+def _sabotages(seeds: Sequence[int], jobs: int) -> int:
+    """One line for each: the seed that found it, and the first guarantee that it broke."""
+    missed = 0
+    with ProcessPoolExecutor(jobs, initializer=_silence) as pool:
+        for name, found in zip(BY_NAME, pool.map(_find, BY_NAME, [seeds] * len(BY_NAME)), strict=True):
+            missed += found is None
+            print(f"{found[0] if found else 'MISSED'}\t{found[1] if found else ''}\t{name}", flush=True)
+    return 1 if missed else 0
+
+
+def _find(name: str, seeds: Sequence[int]) -> tuple[int, str] | None:
+    sabotage = BY_NAME[name]
+    for seed in seeds:
+        with sabotage.applied():
+            broken = [violation.guarantee for violation in play(seed).violations]
+        if sabotage.guarantees.intersection(broken):
+            return seed, next(guarantee for guarantee in broken if guarantee in sabotage.guarantees)
+    return None
 
 
 def _play(wanted: tuple[int, str | None]) -> Played:

@@ -26,6 +26,7 @@ class Server:
     def __init__(self, world: World) -> None:
         self.world = world
         self.away = False
+        self.slow = 0.0  # the share of journeys to it, and back, that take long
         self.loses = 0.0  # the share of transactions whose connection breaks
         self.ahead = timedelta(0)  # of its wall clock, which may be set
         self.store = MemoryStore(self.clock)
@@ -163,7 +164,8 @@ class Connection:
         """To the server, or back from it."""
         if self._closed:
             raise ConnectionResetError("the connection to the database is lost")
-        await asyncio.sleep(self._random.uniform(0.0005, 0.006))
+        slow = self._random.random() < self._server.slow
+        await asyncio.sleep(self._random.uniform(0.0005, 0.3 if slow else 0.006))
         if breaks:
             self.break_off()
         if self._closed:

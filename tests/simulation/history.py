@@ -5,15 +5,18 @@ what each transaction touched. The judgement rests on these, by true time; of th
 scheduler's own tables it takes only where a job is. P1 to P11 are design.md's.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from farhand.api.types.v1.task_pb2 import Task
 from farhand.scheduler.core.job import FINAL
+from farhand.scheduler.loops.kills import CONFIRM_SECONDS
 from tests.simulation.clockwork import World
 from tests.simulation.memory_statements import LIVING, available
 from tests.simulation.memory_store import MemoryStore, Row, Touched, touched_jobs
+
+EARLY = CONFIRM_SECONDS * 0.9  # of the answer to a kill
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +70,8 @@ class History:
     serials: dict[int, int] = field(default_factory=dict)  # by key
     begun: set[int] = field(default_factory=set)  # fences under which something ran
     drained: dict[int, float] = field(default_factory=dict)  # by session: when its drain was acknowledged
-    disturbed: dict[str, float] = field(default_factory=dict)  # by worker: until when something was wrong with it
     assigned: int = 0
+    on_assigned: list[Callable[[int], None]] = field(default_factory=list)  # told the serial
     last_end: float = 0.0  # when a job ended last
     _running: dict[int, list[ProgramRun]] = field(default_factory=dict)  # by serial
     _fences: dict[int, int] = field(default_factory=dict)  # by key: the highest
@@ -197,6 +200,9 @@ class History:
                     f"acknowledged at {wish.acked:.3f} s, waits",
                 )
 
+        for watch in self.on_assigned:
+            watch(serial)
+
     def _may(self, session: Row, lane: Row) -> bool:
         allowed = self.store.worker_group[lane["group_uid"]]["allowed_tenants"]
         return (
@@ -247,10 +253,8 @@ class History:
         if wish.key in self.store.queue or (live is not None and live["kill_at"] is None):
             self.broken("P9", f"the kill of job {serial} is acknowledged and is not noted")
         wish.kill_acked = self.world.now
-        wish.confirmed = wish.key in self.store.done or (live is not None and live["kill_acked"])
-        if not wish.confirmed and live is not None:
-            worker = self.store.session[live["session_id"]]["worker_id"]
-            wish.confirmed = self.disturbed.get(worker, 0.0) < began  # who is not cut off has no excuse
+        # An answer that did not wait until the worker counts as cut off rests on its word, or on the end of the job.
+        wish.confirmed = wish.key in self.store.done or self.world.now - began < EARLY
 
     def not_ended(self) -> Iterator[Wish]:
         """Acknowledged jobs that have not reached their end (P2)."""

@@ -27,6 +27,8 @@ from tests.simulation.worker import INSTANT, PROGRAM, SimulatedWorker
 TENANTS = ("main", "acme")
 SHORT_LEASE, LONG_LEASE = 6_000, 9_000  # ms
 RESTART_AFTER = (0.1, 1.0, 14.0)  # seconds until a service manager starts a worker again
+LENGTHS = (0.05, 0.3, 1.0, 3.0, 9.0, 25.0)  # seconds that programs run
+MIXES = ((6, 6, 4, 4, 1, 0), (6, 6, 4, 4, 2, 1), (4, 1, 1, 1, 3, 3))  # how many of each length there are
 DRIFT = 0.02  # of a host's clock, at most
 
 
@@ -69,6 +71,7 @@ class Mesh:
         self.down: set[str] = set()  # workers that must not be started now
         self.operator = world.process("operator")
         self.clients = 0
+        self.mix = chance.choice(MIXES)
         for _ in range(chance.randint(2, 3)):
             self._client()
 
@@ -131,16 +134,6 @@ class Mesh:
 
         self.operator.after(delay, start)
 
-    def disturb(self, name: str, seconds: float) -> None:
-        """Something is wrong between this worker and the rest, and for so long."""
-        until = self.world.now + seconds
-        self.history.disturbed[name] = max(until, self.history.disturbed.get(name, 0.0))
-
-    def disturb_all(self, seconds: float) -> None:
-        """The same for every worker."""
-        for name in self.seats:
-            self.disturb(name, seconds)
-
     # ── clients ──
 
     def _client(self) -> None:
@@ -169,7 +162,7 @@ class Mesh:
         tenant = chance.choices(TENANTS, (4, 1))[0]
         type_ = INSTANT if chance.random() < 0.3 else PROGRAM
         task = Task(type=type_)
-        seconds = chance.choices((0.05, 0.3, 1.0, 2.5, 8.0), (3, 3, 2, 2, 1))[0]
+        seconds = chance.choices(LENGTHS, self.mix)[0]
         code = 0 if chance.random() < 0.9 else 1
         obeys = "obeys" if chance.random() < 0.7 else "ignores"
         task.properties.update({"serial": serial, "seconds": seconds, "code": code, "term": obeys})

@@ -38,7 +38,9 @@ class Nemesis:
         pace = self._chance.choice((0.4, 1.0, 2.5))
         if self._chance.random() < 0.3:
             self._mesh.server.loses = self._chance.choice((0.002, 0.02, 0.1))
-            self._mesh.disturb_all(self._until)
+            self._mesh.server.slow = self._chance.choice((0.0, 0.0, 0.05, 0.3))
+        if self._chance.random() < 0.5:
+            self._mesh.history.on_assigned.append(self._kill_just_assigned)
         await asyncio.sleep(self._chance.uniform(0.5, 3))
         while self._world.now < self._until:
             fault = self._chance.choice(faults)
@@ -50,7 +52,10 @@ class Nemesis:
     # ── workers ──
 
     def _worker(self) -> str:
-        return self._chance.choice(list(self._mesh.seats))
+        """One worker, and rather one that runs something."""
+        names = list(self._mesh.seats)
+        busy = [name for name in names if (warden := self._mesh.hosts[name].warden) and warden.programs]
+        return self._chance.choice(busy if busy and self._chance.random() < 0.7 else names)
 
     def worker_killed(self) -> bool:
         """kill -9 of a worker's process; its service manager starts it again."""
@@ -59,7 +64,6 @@ class Nemesis:
         if worker.process.dead:
             return False
         self._say(f"kill -9 of {name}")
-        self._mesh.disturb(name, 20)
         worker.process.kill()
         return True
 
@@ -70,7 +74,6 @@ class Nemesis:
         if worker.process.dead or worker.stopping.is_set():
             return False
         self._say(f"SIGTERM to {name}")
-        self._mesh.disturb(name, 60)
         worker.process.after(0, worker.stopping.set)
         return True
 
@@ -82,7 +85,6 @@ class Nemesis:
             return False
         seconds = self._chance.choice((0.5, 3.0, LONGER_THAN_A_LEASE))
         self._say(f"SIGSTOP to {name} for {seconds} s")
-        self._mesh.disturb(name, seconds + 20)
         process.pause()
         self._mesh.operator.after(seconds, process.resume)
         return True
@@ -94,7 +96,6 @@ class Nemesis:
         if worker.process.dead or worker.control is None or worker.control.dead.is_set():
             return False
         self._say(f"kill -9 of the warden of {name}")
-        self._mesh.disturb(name, 20)
         worker.control.warden.die()
         return True
 
@@ -106,7 +107,6 @@ class Nemesis:
             return False
         seconds = self._chance.choice((2.0, LONGER_THAN_A_LEASE))
         self._say(f"the host of {name} stands still for {seconds} s")
-        self._mesh.disturb(name, seconds + 20)
         process.pause()
         host.pause()
 
@@ -124,7 +124,6 @@ class Nemesis:
         if worker.process.dead:
             return False
         self._say(f"the host of {name} loses its power")
-        self._mesh.disturb(name, 40)
         for stream in self._mesh.network.alive():
             if stream.client is worker.process:
                 stream.silence(upwards=True, keepalive=30)
@@ -157,7 +156,6 @@ class Nemesis:
         if process.dead:
             return False
         self._say(f"kill -9 of {process.name}")
-        self._mesh.disturb_all(20)
         process.kill()
         self._mesh.operator.after(
             self._chance.choice((0.2, 2.0, LONGER_THAN_A_LEASE)), lambda: self._mesh.start_replica(address)
@@ -171,7 +169,6 @@ class Nemesis:
         if replica.process.dead or replica.stopping.is_set():
             return False
         self._say(f"SIGTERM to {replica.process.name}")
-        self._mesh.disturb_all(20)
         replica.process.after(0, replica.stopping.set)
         replica.process.on_death.append(
             lambda: self._mesh.operator.after(0.5, lambda: self._start_where_none_runs(address))
@@ -185,7 +182,6 @@ class Nemesis:
             return False
         seconds = self._chance.choice((0.5, 3.0, LONGER_THAN_A_LEASE))
         self._say(f"SIGSTOP to {process.name} for {seconds} s")
-        self._mesh.disturb_all(seconds + 20)
         process.pause()
         self._mesh.operator.after(seconds, process.resume)
         return True
@@ -199,7 +195,6 @@ class Nemesis:
             return False
         stream = self._chance.choice(streams)
         self._say(f"the stream of {stream.worker} to {stream.address} is cut")
-        self._mesh.disturb(stream.worker, 20)
         stream.cut()
         return True
 
@@ -210,24 +205,25 @@ class Nemesis:
             return False
         stream, upwards = self._chance.choice(streams), self._chance.random() < 0.5
         self._say(f"what {stream.worker if upwards else stream.address} sends on its stream is lost")
-        self._mesh.disturb(stream.worker, 60)
         stream.silence(upwards=upwards, keepalive=self._chance.uniform(3, 40))
         return True
 
     def partitioned(self) -> bool:
-        """A worker reaches a scheduler no more, for a while; its stream falls silent or is cut."""
-        name, address = self._worker(), self._chance.choice(self._mesh.addresses)
-        if (name, address) in self._mesh.network.blocked:
+        """A worker reaches a scheduler, or any, no more for a while; its stream falls silent."""
+        name, all_of_them = self._worker(), self._chance.random() < 0.6
+        addresses = self._mesh.addresses if all_of_them else [self._chance.choice(self._mesh.addresses)]
+        blocked = self._mesh.network.blocked
+        pairs = [(name, address) for address in addresses if (name, address) not in blocked]
+        if not pairs:
             return False
         seconds = self._chance.choice((1.0, 5.0, LONGER_THAN_A_LEASE))
-        self._say(f"{name} and {address} are parted for {seconds} s")
-        self._mesh.disturb(name, seconds + 40)
-        self._mesh.network.blocked.add((name, address))
+        self._say(f"{name} and {', '.join(addresses)} are parted for {seconds} s")
+        blocked.update(pairs)
         for stream in self._mesh.network.alive():
-            if (stream.worker, stream.address) == (name, address):
+            if (stream.worker, stream.address) in pairs:
                 stream.silence(upwards=True, keepalive=seconds + 30)
                 stream.silence(upwards=False, keepalive=seconds + 30)
-        self._mesh.operator.after(seconds, lambda: self._mesh.network.blocked.discard((name, address)))
+        self._mesh.operator.after(seconds, lambda: blocked.difference_update(pairs))
         return True
 
     def network_slow(self) -> bool:
@@ -238,7 +234,6 @@ class Nemesis:
         network.slow = self._chance.choice((3.0, 10.0))
         seconds = self._chance.uniform(1, 6)
         self._say(f"the network is {network.slow} times slower for {seconds:.1f} s")
-        self._mesh.disturb_all(seconds + 5)
         self._mesh.operator.after(seconds, lambda: setattr(network, "slow", 1.0))
         return True
 
@@ -251,7 +246,6 @@ class Nemesis:
             return False
         seconds = self._chance.choice((0.1, 1.0, 4.0, LONGER_THAN_A_LEASE))
         self._say(f"the database is away for {seconds} s")
-        self._mesh.disturb_all(seconds + 20)
         server.stop()
         self._mesh.operator.after(seconds, server.start)
         return True
@@ -261,7 +255,6 @@ class Nemesis:
         connections = list(self._mesh.server.connections)
         if not connections:
             return False
-        self._mesh.disturb_all(10)
         self._chance.choice(connections).break_off()
         return True
 
@@ -281,8 +274,18 @@ class Nemesis:
             return False
         serial = self._chance.choice(serials[-6:])
         self._say(f"job {serial} is to be killed")
-        self._mesh.operator.kept.append(self._mesh.operator.start(self._mesh.kill(serial)))
+        self._mesh.operator.start(self._mesh.kill(serial))
         return True
+
+    def _kill_just_assigned(self, serial: int) -> None:
+        """Somebody kills a job in the very moment in which a worker is given it."""
+        wish = self._mesh.history.wishes[serial]
+        if wish.acked is None or wish.kill_acked is not None or self._world.now > self._until:
+            return
+        if self._chance.random() < 0.05:
+            self._say(f"job {serial} is to be killed while it is on its way")
+            self.landed["killed_on_its_way"] += 1
+            self._mesh.operator.start(self._mesh.kill(serial))
 
     def worker_drained(self) -> bool:
         """An operator drains a worker, and stops it later, as one does."""
@@ -327,7 +330,7 @@ class Nemesis:
         """No fault is left, and every part is there."""
         self._say("faults stop")
         mesh = self._mesh
-        mesh.server.loses = 0.0
+        mesh.server.loses = mesh.server.slow = 0.0
         mesh.server.start()
         mesh.network.blocked.clear()
         mesh.network.slow = 1.0
