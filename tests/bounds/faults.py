@@ -14,8 +14,8 @@ from farhand.api.registry.v1 import roll_service_pb2, worker_pb2
 from farhand.api.scheduler.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc
 from farhand.api.types.v1.task_pb2 import Task
 from tests.fixtures.mesh import Mesh, Process
+from tests.tasks import NOOP, a_shell_task
 
-SHELL = "io.kestra.plugin.scripts.shell.Commands"
 LEASE = 4.0
 PATIENCE = 90.0
 
@@ -48,9 +48,8 @@ class Ticking:
         self.id = ""
 
     async def submit(self) -> "Ticking":
-        task = Task(type=SHELL)
         command = f"echo $FARHAND_FENCE >> {self.file}; while [ ! -e {self.go} ]; do sleep 0.05; done"
-        task.properties.update({"commands": [command]})
+        task = a_shell_task(command)
         request = job_service_pb2.SubmitJobRequest(spec=job_pb2.JobSpec(task=task, worker_group=""))
         self.id = (await self.mesh.jobs.SubmitJob(request)).job.id
         return self
@@ -90,7 +89,7 @@ async def ended(mesh: Mesh, job_id: str) -> job_pb2.Job:
 async def quick(mesh: Mesh, scheduler: int = 0) -> float:
     """Submits a job that does nothing and waits for its end; how long that took."""
     stub = job_service_pb2_grpc.JobServiceStub(mesh.channel(mesh.schedulers[scheduler]))
-    request = job_service_pb2.SubmitJobRequest(spec=job_pb2.JobSpec(task=Task(type="farhand.core.Noop")))
+    request = job_service_pb2.SubmitJobRequest(spec=job_pb2.JobSpec(task=Task(type=NOOP)))
     began = time.monotonic()
     job = (await stub.SubmitJob(request, timeout=PATIENCE, wait_for_ready=True)).job
     await ended(mesh, job.id)
@@ -180,7 +179,7 @@ async def schedulers_are_rolled_under_load(mesh: Mesh, _: Process) -> list[Bound
         number = 0
         while rolling:
             number += 1
-            task = Task(type="farhand.core.Noop")
+            task = Task(type=NOOP)
             request = job_service_pb2.SubmitJobRequest(spec=job_pb2.JobSpec(task=task), request_id=f"load-{number}")
             began = time.monotonic()
             for attempt in range(10_000):

@@ -13,11 +13,10 @@ import grpc
 import pytest
 
 from farhand.api.scheduler.v1 import job_pb2, job_service_pb2
-from farhand.api.types.v1.task_pb2 import Task
 from farhand.runtime.crash_points import POINTS
 from tests.fixtures.mesh import Mesh, Process
+from tests.tasks import a_shell_task
 
-SHELL = "io.kestra.plugin.scripts.shell.Commands"
 JOBS = 6
 OF_A_WORKER = {name for name, where in POINTS.items() if where.startswith("worker")}
 # Where the worker lives on, nothing may be started twice: a scheduler's death costs no delivery.
@@ -27,8 +26,7 @@ RERUNS = {"process started", "lease expired"}
 async def submit(mesh: Mesh, folder: Path, number: int) -> str:
     """A job that writes down what it does; again and again until it is acknowledged."""
     file = folder / f"job-{number}"
-    task = Task(type=SHELL)
-    task.properties.update({"commands": [f"echo start >> {file}; sleep 0.3; echo end >> {file}"]})
+    task = a_shell_task(f"echo start >> {file}; sleep 0.3; echo end >> {file}")
     request = job_service_pb2.SubmitJobRequest(spec=job_pb2.JobSpec(task=task), request_id=f"job-{number}")
     job_id: str = (await patiently(mesh, "SubmitJob", request)).job.id
     return job_id
@@ -100,4 +98,7 @@ async def test_a_death_between_two_effects_loses_nothing_and_doubles_nothing(
         assert lines[-2:] == ["start", "end"], (number, lines)
         assert lines.count("end") <= lines.count("start") <= 1 + job.lost_deliveries, (number, lines)
         if scheduler_dies and point not in RERUNS:
-            assert job.lost_deliveries == 0 and lines.count("start") == 1, (number, lines)
+            assert lines.count("start") == 1, (number, lines)
+            # A worker that drains with nothing to do does not wait for its scheduler, and what was just on its way
+            # to it was delivered in vain.
+            assert job.lost_deliveries == 0 or point == "drain committed", (number, job)

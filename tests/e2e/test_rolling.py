@@ -76,7 +76,7 @@ async def test_schedulers_that_are_rolled_under_load_restart_no_job(mesh: Mesh, 
     await asyncio.gather(*clients)
     jobs = JobServiceStub(mesh.channel(second))
     for job_id in [*long_jobs, *load.ids]:
-        job = (await jobs.WaitJob(job_service_pb2.WaitJobRequest(id=job_id), timeout=30)).job
+        job = (await jobs.WaitJob(job_service_pb2.WaitJobRequest(id=job_id), timeout=30, wait_for_ready=True)).job
         assert job.state == job_pb2.JOB_STATE_SUCCESS and job.lost_deliveries == 0, job
     assert all(file.read_text().split().count("start") == 1 for file in ticks)
     lines = (tmp_path / "ran").read_text().split()
@@ -101,6 +101,6 @@ async def test_a_lone_scheduler_that_restarts_is_let_go_at_once_and_restarts_no_
     await mesh.schedulers[0].restart()
     (tmp_path / "go").touch()
     jobs = JobServiceStub(mesh.channel(mesh.schedulers[0]))
-    job = (await jobs.WaitJob(job_service_pb2.WaitJobRequest(id=job_id), timeout=30)).job
+    job = (await jobs.WaitJob(job_service_pb2.WaitJobRequest(id=job_id), timeout=30, wait_for_ready=True)).job
     assert job.state == job_pb2.JOB_STATE_SUCCESS and job.lost_deliveries == 0
     assert (tmp_path / "ran").read_text() == "start\n"
