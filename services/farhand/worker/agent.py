@@ -88,6 +88,7 @@ class Agent:
         self._assignments: dict[JobKey, session_pb2.Assignment] = {}  # RECEIVED, not started
         self._runs: dict[JobKey, Run] = {}
         self._living: set[asyncio.Task[None]] = set()
+        self._early: dict[JobKey, list[Callable[[Run], None]]] = {}  # for runs before their first step: what to do
         self._returned: dict[JobKey, session_pb2.Result] = {}
         self._again: set[JobKey] = set()
         self._changed = asyncio.Event()
@@ -331,15 +332,14 @@ class Agent:
         why: Stop = Stop.KILLED,
         given_away: bool = False,
     ) -> None:
-        run = self._runs.get(key)
         for effect in effects:
             match effect:
-                case Effect.KILL if run is not None:
-                    run.stop(why, grace)
-                case Effect.KILL_NOW if run is not None:
-                    run.stop(Stop.UNWANTED, 0.0)
-                case Effect.FENCE if run is not None:
-                    run.give_away() if given_away else run.lease_lost()
+                case Effect.KILL:
+                    self._order(key, lambda run: run.stop(why, grace))
+                case Effect.KILL_NOW:
+                    self._order(key, lambda run: run.stop(Stop.UNWANTED, 0.0))
+                case Effect.FENCE:
+                    self._order(key, Run.give_away if given_away else Run.lease_lost)
                 case Effect.FORGET_ASSIGNMENT:
                     del self._assignments[key]
                 case Effect.CONCLUDE_KILLED:
@@ -358,6 +358,14 @@ class Agent:
                 case _:
                     pass
 
+    def _order(self, key: JobKey, order: Callable[[Run], None]) -> None:
+        """What its run is to do; one that was started and has not made its first step yet is told then."""
+        run = self._runs.get(key)
+        if run is not None:
+            order(run)
+        elif key in self._early:
+            self._early[key].append(order)
+
     def _after(self) -> None:
         """Whatever changed may have made room."""
         self._start()
@@ -366,8 +374,12 @@ class Agent:
         self.note()
 
     def _start(self) -> None:
-        """Start what has a slot. Instant tasks are done at once, all of a batch together."""
-        if self._runner is None or self.lease.expired(self._clock()):
+        """Start what has a slot. Instant tasks are done at once, all of a batch together.
+
+        Nothing is started from hello to the verdicts of welcome: what was listed may have been given away, and the
+        welcome's lease is not meant for it (rule 8).
+        """
+        if self._runner is None or not self.slots.welcomed or self.lease.expired(self._clock()):
             return
         while started := self.slots.start():
             done: list[session_pb2.Result] = []
@@ -383,6 +395,7 @@ class Agent:
             self._conclude(done)
 
     def _run(self, key: JobKey, assignment: session_pb2.Assignment, runner: TaskRunner) -> None:
+        self._early[key] = []
         task = asyncio.create_task(self._live(key, assignment, runner), name=f"run {key[0]}")
         self._living.add(task)
         task.add_done_callback(self._living.discard)
@@ -412,6 +425,8 @@ class Agent:
                 lease_stands=lambda: not self.lease.expired(self._clock()),
             )
             self._runs[key] = run
+            for order in self._early.pop(key):
+                order(run)
             with span.current():
                 ending = await self._ending(run, task.type)
                 _tell(key, ending)
@@ -420,6 +435,7 @@ class Agent:
         finally:
             run_log.close()
             self._runs.pop(key, None)
+            self._early.pop(key, None)
             span.end(ending.outcome if ending.in_time else None)
         if ending.in_time:
             self._conclude([_result(key, ending.outcome, ending.seconds, run_log.end)])

@@ -235,3 +235,30 @@ async def test_a_lease_that_runs_out_while_nothing_is_held_disturbs_nobody(bench
     bench.now = 54.0
     bench.agent.lease_lost()
     assert not bench.agent.redial.is_set()
+
+
+@pytest.mark.parametrize("type", [Noop.type, Waits.type])
+async def test_what_an_older_session_left_is_not_started_before_the_verdicts(bench: Bench, type: str) -> None:
+    """It came when the lease was over; the welcome brings a new lease, and says that the job was given away."""
+    bench.now = 54.0
+    bench.assign(type)
+    assert [held.phase for held in await bench.agent.begin()] == [pb.HELD_PHASE_RECEIVED]
+    await bench.renew()
+    assert bench.agent.slots.phase(KEY) is Phase.RECEIVED
+    stop = pb.Verdict(job_id="job-1", fence=1, action=pb.VERDICT_ACTION_STOP)
+    bench.agent.welcomed([stop], Outbox(lambda: pb.ConnectRequest()))
+    assert bench.agent.inventory() == []
+
+
+async def test_a_cancel_between_a_start_and_its_first_step_is_obeyed(bench: Bench) -> None:
+    bench.assign(Waits.type)
+    bench.agent.cancelled([pb.CancelJob(job_id="job-1", fence=1)])
+    await bench.becomes(Phase.FINISHED)
+    assert not bench.waits.begun.is_set()
+
+
+async def test_the_scheduler_s_word_that_the_lease_is_over_counts_before_the_first_step_too(bench: Bench) -> None:
+    bench.assign(Waits.type)
+    bench.agent.lease_lost(by_scheduler=True)
+    await bench.becomes(Phase.SELF_FENCED)
+    assert not bench.waits.begun.is_set()
