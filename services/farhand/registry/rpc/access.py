@@ -8,6 +8,8 @@ it may read is `callers.py`.
 from collections.abc import Mapping
 
 from farhand.api.registry.v1 import (
+    flow_service_pb2,
+    namespace_file_service_pb2,
     namespace_service_pb2,
     roll_service_pb2,
     tenant_service_pb2,
@@ -18,6 +20,7 @@ from farhand.runtime.security import Role
 
 _ADMIN = frozenset({Role.ADMIN})
 _ANYONE = frozenset({Role.ADMIN, Role.CLIENT, Role.SERVICE})
+_AUTHORS = frozenset({Role.ADMIN, Role.CLIENT})
 _SERVICE = frozenset({Role.SERVICE})
 
 _SERVICES = {
@@ -42,6 +45,23 @@ _SERVICES = {
         "UpdateWorkerGroup": _ADMIN,
         "DeleteWorkerGroup": _ADMIN,
         "ResolveWorkerGroupDeletion": _SERVICE,
+    },
+    flow_service_pb2.DESCRIPTOR.services_by_name["FlowService"]: {
+        "ValidateFlow": _AUTHORS,
+        "CreateFlow": _AUTHORS,
+        "UpdateFlow": _AUTHORS,
+        "GetFlow": _ANYONE,
+        "ListFlows": _ANYONE,
+        "ListFlowRevisions": _ANYONE,
+        "DeleteFlow": _AUTHORS,
+        "ExplainFlow": _AUTHORS,
+        "GetFlowSchema": _ANYONE,
+    },
+    namespace_file_service_pb2.DESCRIPTOR.services_by_name["NamespaceFileService"]: {
+        "PutNamespaceFile": _AUTHORS,
+        "ListNamespaceFiles": _ANYONE,
+        "ReadNamespaceFile": _ANYONE,
+        "DeleteNamespaceFile": _AUTHORS,
     },
     roll_service_pb2.DESCRIPTOR.services_by_name["RollService"]: {
         "GetWorker": _ANYONE,

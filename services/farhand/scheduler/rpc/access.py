@@ -7,8 +7,8 @@ only to logs of jobs that its own credential's sessions have.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from farhand.api.scheduler.v1 import group_service_pb2, job_service_pb2, worker_control_service_pb2
-from farhand.api.worker.v1 import worker_service_pb2
+from farhand.api.scheduler.v1 import execution_service_pb2, group_service_pb2, job_service_pb2, worker_control_service_pb2
+from farhand.api.worker.v1 import file_service_pb2, worker_service_pb2
 from farhand.runtime.grpc_server import lenient
 from farhand.runtime.security import Role
 
@@ -17,9 +17,11 @@ _JOBS = frozenset({Role.ADMIN, Role.CLIENT})
 
 _SERVICES = {
     job_service_pb2.DESCRIPTOR.services_by_name["JobService"]: _JOBS,
+    execution_service_pb2.DESCRIPTOR.services_by_name["ExecutionService"]: _JOBS,
     group_service_pb2.DESCRIPTOR.services_by_name["GroupService"]: _ANYONE,
     worker_control_service_pb2.DESCRIPTOR.services_by_name["WorkerControlService"]: frozenset({Role.ADMIN}),
     worker_service_pb2.DESCRIPTOR.services_by_name["WorkerService"]: frozenset({Role.WORKER}),
+    file_service_pb2.DESCRIPTOR.services_by_name["FileService"]: frozenset({Role.WORKER}),
 }
 
 SERVICE_NAMES: tuple[str, ...] = tuple(service.full_name for service in _SERVICES)

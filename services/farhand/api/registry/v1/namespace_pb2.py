@@ -23,16 +23,17 @@ _sym_db = _symbol_database.Default()
 
 
 from farhand.api.types.v1 import fallback_pb2 as farhand_dot_api_dot_types_dot_v1_dot_fallback__pb2
+from farhand.api.types.v1 import plugin_default_pb2 as farhand_dot_api_dot_types_dot_v1_dot_plugin__default__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'farhand/api/registry/v1/namespace.proto\x12\x17\x66\x61rhand.api.registry.v1\x1a#farhand/api/types/v1/fallback.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa4\x02\n\tNamespace\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12!\n\x14\x64\x65\x66\x61ult_worker_group\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x38\n\x10\x64\x65\x66\x61ult_fallback\x18\x05 \x01(\x0e\x32\x1e.farhand.api.types.v1.Fallback\x12\x0c\n\x04\x65tag\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x17\n\x15_default_worker_groupb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'farhand/api/registry/v1/namespace.proto\x12\x17\x66\x61rhand.api.registry.v1\x1a#farhand/api/types/v1/fallback.proto\x1a)farhand/api/types/v1/plugin_default.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe2\x02\n\tNamespace\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12!\n\x14\x64\x65\x66\x61ult_worker_group\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x38\n\x10\x64\x65\x66\x61ult_fallback\x18\x05 \x01(\x0e\x32\x1e.farhand.api.types.v1.Fallback\x12\x0c\n\x04\x65tag\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12<\n\x0fplugin_defaults\x18\t \x03(\x0b\x32#.farhand.api.types.v1.PluginDefaultB\x17\n\x15_default_worker_groupb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'farhand.api.registry.v1.namespace_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_NAMESPACE']._serialized_start=139
-  _globals['_NAMESPACE']._serialized_end=431
+  _globals['_NAMESPACE']._serialized_start=182
+  _globals['_NAMESPACE']._serialized_end=536
 # @@protoc_insertion_point(module_scope)

@@ -3,10 +3,13 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from farhand.api.types.v1 import fallback_pb2 as _fallback_pb2
+from farhand.api.types.v1 import plugin_default_pb2 as _plugin_default_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -31,6 +34,7 @@ class Tenant(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    PLUGIN_DEFAULTS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The id, chosen at creation: ^[a-z0-9][a-z0-9_-]*$, 1 to 100 characters."""
     description: _builtins.str
@@ -53,6 +57,10 @@ class Tenant(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it last changed, by the database's clock."""
 
+    @_builtins.property
+    def plugin_defaults(self) -> _containers.RepeatedCompositeFieldContainer[_plugin_default_pb2.PluginDefault]:
+        """What tasks of flows of this tenant inherit. At most 100, and 64 KiB."""
+
     def __init__(
         self,
         *,
@@ -63,10 +71,11 @@ class Tenant(_message.Message):
         etag: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        plugin_defaults: _abc.Iterable[_plugin_default_pb2.PluginDefault] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_default_worker_group", b"_default_worker_group", "create_time", b"create_time", "default_worker_group", b"default_worker_group", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_worker_group", b"_default_worker_group", "create_time", b"create_time", "default_fallback", b"default_fallback", "default_worker_group", b"default_worker_group", "description", b"description", "etag", b"etag", "id", b"id", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_worker_group", b"_default_worker_group", "create_time", b"create_time", "default_fallback", b"default_fallback", "default_worker_group", b"default_worker_group", "description", b"description", "etag", b"etag", "id", b"id", "plugin_defaults", b"plugin_defaults", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__default_worker_group: _TypeAlias = _typing.Literal["default_worker_group"]  # noqa: Y015
     _WhichOneofArgType__default_worker_group: _TypeAlias = _typing.Literal["_default_worker_group", b"_default_worker_group"]  # noqa: Y015

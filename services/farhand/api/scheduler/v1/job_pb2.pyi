@@ -146,6 +146,7 @@ class Job(_message.Message):
     TASK_TYPE_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
     WORKER_GROUP_FIELD_NUMBER: _builtins.int
+    EXECUTION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Its id, e.g. "3k8w0q2zr9m1t": given by the scheduler, 13 characters."""
     worker_group_uid: _builtins.str
@@ -164,6 +165,8 @@ class Job(_message.Message):
     """Its tenant, also in lists."""
     worker_group: _builtins.str
     """The key of its worker group, also in lists; empty: the default group."""
+    execution: _builtins.str
+    """The execution that it works for; empty: an ad-hoc job. Only GetJob fills it."""
     @_builtins.property
     def spec(self) -> Global___JobSpec:
         """What was asked for, with tenant, worker_group and fallback as resolved. Left
@@ -220,10 +223,11 @@ class Job(_message.Message):
         task_type: _builtins.str = ...,
         tenant: _builtins.str = ...,
         worker_group: _builtins.str = ...,
+        execution: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["assign_time", b"assign_time", "create_time", b"create_time", "end_time", b"end_time", "kill_time", b"kill_time", "outcome", b"outcome", "spec", b"spec", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign_time", b"assign_time", "create_time", b"create_time", "end_time", b"end_time", "fence", b"fence", "id", b"id", "kill_time", b"kill_time", "lost", b"lost", "lost_deliveries", b"lost_deliveries", "outcome", b"outcome", "spec", b"spec", "start_time", b"start_time", "state", b"state", "task_type", b"task_type", "tenant", b"tenant", "worker", b"worker", "worker_group", b"worker_group", "worker_group_uid", b"worker_group_uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign_time", b"assign_time", "create_time", b"create_time", "end_time", b"end_time", "execution", b"execution", "fence", b"fence", "id", b"id", "kill_time", b"kill_time", "lost", b"lost", "lost_deliveries", b"lost_deliveries", "outcome", b"outcome", "spec", b"spec", "start_time", b"start_time", "state", b"state", "task_type", b"task_type", "tenant", b"tenant", "worker", b"worker", "worker_group", b"worker_group", "worker_group_uid", b"worker_group_uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,15 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%farhand/api/types/v1/log_record.proto\x12\x14\x66\x61rhand.api.types.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"t\n\tLogRecord\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x06stream\x18\x02 \x01(\x0e\x32\x1f.farhand.api.types.v1.LogStream\x12\x0c\n\x04text\x18\x03 \x01(\t*l\n\tLogStream\x12\x1a\n\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n\x11LOG_STREAM_STDERR\x10\x02\x12\x15\n\x11LOG_STREAM_SYSTEM\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%farhand/api/types/v1/log_record.proto\x12\x14\x66\x61rhand.api.types.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa3\x01\n\tLogRecord\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x06stream\x18\x02 \x01(\x0e\x32\x1f.farhand.api.types.v1.LogStream\x12\x0c\n\x04text\x18\x03 \x01(\t\x12-\n\x05level\x18\x04 \x01(\x0e\x32\x1e.farhand.api.types.v1.LogLevel*\x8c\x01\n\x08LogLevel\x12\x19\n\x15LOG_LEVEL_UNSPECIFIED\x10\x00\x12\x13\n\x0fLOG_LEVEL_TRACE\x10\x01\x12\x13\n\x0fLOG_LEVEL_DEBUG\x10\x02\x12\x12\n\x0eLOG_LEVEL_INFO\x10\x03\x12\x12\n\x0eLOG_LEVEL_WARN\x10\x04\x12\x13\n\x0fLOG_LEVEL_ERROR\x10\x05*l\n\tLogStream\x12\x1a\n\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n\x11LOG_STREAM_STDERR\x10\x02\x12\x15\n\x11LOG_STREAM_SYSTEM\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'farhand.api.types.v1.log_record_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LOGSTREAM']._serialized_start=214
-  _globals['_LOGSTREAM']._serialized_end=322
-  _globals['_LOGRECORD']._serialized_start=96
-  _globals['_LOGRECORD']._serialized_end=212
+  _globals['_LOGLEVEL']._serialized_start=263
+  _globals['_LOGLEVEL']._serialized_end=403
+  _globals['_LOGSTREAM']._serialized_start=405
+  _globals['_LOGSTREAM']._serialized_end=513
+  _globals['_LOGRECORD']._serialized_start=97
+  _globals['_LOGRECORD']._serialized_end=260
 # @@protoc_insertion_point(module_scope)

@@ -18,6 +18,42 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _LogLevel:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LogLevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LogLevel.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LOG_LEVEL_UNSPECIFIED: _LogLevel.ValueType  # 0
+    """Not said: the stream tells."""
+    LOG_LEVEL_TRACE: _LogLevel.ValueType  # 1
+    """The finest detail."""
+    LOG_LEVEL_DEBUG: _LogLevel.ValueType  # 2
+    """Detail."""
+    LOG_LEVEL_INFO: _LogLevel.ValueType  # 3
+    """What happens."""
+    LOG_LEVEL_WARN: _LogLevel.ValueType  # 4
+    """Something to look at."""
+    LOG_LEVEL_ERROR: _LogLevel.ValueType  # 5
+    """A failure."""
+
+class LogLevel(_LogLevel, metaclass=_LogLevelEnumTypeWrapper):
+    """How grave a line is."""
+
+LOG_LEVEL_UNSPECIFIED: LogLevel.ValueType  # 0
+"""Not said: the stream tells."""
+LOG_LEVEL_TRACE: LogLevel.ValueType  # 1
+"""The finest detail."""
+LOG_LEVEL_DEBUG: LogLevel.ValueType  # 2
+"""Detail."""
+LOG_LEVEL_INFO: LogLevel.ValueType  # 3
+"""What happens."""
+LOG_LEVEL_WARN: LogLevel.ValueType  # 4
+"""Something to look at."""
+LOG_LEVEL_ERROR: LogLevel.ValueType  # 5
+"""A failure."""
+Global___LogLevel: _TypeAlias = LogLevel  # noqa: Y015
+
 class _LogStream:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -55,11 +91,16 @@ class LogRecord(_message.Message):
     TIME_FIELD_NUMBER: _builtins.int
     STREAM_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
     stream: Global___LogStream.ValueType
     """Where the line came from."""
     text: _builtins.str
     """The line without its line feed. Bytes that are not UTF-8 are replaced by
     U+FFFD; a line over the worker's limit is cut, and says so.
+    """
+    level: Global___LogLevel.ValueType
+    """How grave it is. Unspecified: INFO for standard output, ERROR for standard error,
+    WARN for Farhand's own lines.
     """
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
@@ -71,10 +112,11 @@ class LogRecord(_message.Message):
         time: _timestamp_pb2.Timestamp | None = ...,
         stream: Global___LogStream.ValueType = ...,
         text: _builtins.str = ...,
+        level: Global___LogLevel.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["stream", b"stream", "text", b"text", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["level", b"level", "stream", b"stream", "text", b"text", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

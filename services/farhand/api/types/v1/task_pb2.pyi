@@ -29,6 +29,7 @@ class Task(_message.Message):
     TYPE_FIELD_NUMBER: _builtins.int
     PROPERTIES_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """Dotted name of the task type, e.g. "io.kestra.plugin.scripts.shell.Commands":
     1 to 200 characters of letters, digits, ".", "_", "-" and "$".
@@ -46,16 +47,26 @@ class Task(_message.Message):
         Unset or zero: no bound.
         """
 
+    @_builtins.property
+    def context(self) -> _struct_pb2.Struct:
+        """What the templates in properties ({{ inputs.name }}) may name, e.g.
+        {"inputs": {"name": "Ada"}}. Set, also where it is empty: the worker renders
+        every string of properties with this and its own `envs` just before the start;
+        what can't be rendered fails the job (EXPRESSION_FAILED). Unset: properties are
+        taken as they are. Counts into the task's size.
+        """
+
     def __init__(
         self,
         *,
         type: _builtins.str = ...,
         properties: _struct_pb2.Struct | None = ...,
         timeout: _duration_pb2.Duration | None = ...,
+        context: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["properties", b"properties", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "properties", b"properties", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["properties", b"properties", "timeout", b"timeout", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "properties", b"properties", "timeout", b"timeout", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
