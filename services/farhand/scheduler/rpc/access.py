@@ -7,7 +7,12 @@ only to logs of jobs that its own credential's sessions have.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from farhand.api.scheduler.v1 import execution_service_pb2, group_service_pb2, job_service_pb2, worker_control_service_pb2
+from farhand.api.scheduler.v1 import (
+    execution_service_pb2,
+    group_service_pb2,
+    job_service_pb2,
+    worker_control_service_pb2,
+)
 from farhand.api.worker.v1 import file_service_pb2, worker_service_pb2
 from farhand.runtime.grpc_server import lenient
 from farhand.runtime.security import Role
