@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from farhand.kernel.errors import GroupDeleting, TenantNotAllowed
-from farhand.kernel.names import DEFAULT_TENANT, ancestors, group_key, group_label, not_found, shown
+from farhand.kernel.flow import PluginDefault, around
+from farhand.kernel.names import DEFAULT_TENANT, group_key, group_label, not_found, shown
 from farhand.kernel.resolution import Fallback, Level, resolve
 
 
@@ -20,6 +21,7 @@ class Tenant:
     id: str
     default_worker_group: str | None = None
     default_fallback: Fallback | None = None
+    plugin_defaults: tuple[PluginDefault, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class Namespace:
     name: str
     default_worker_group: str | None = None
     default_fallback: Fallback | None = None
+    plugin_defaults: tuple[PluginDefault, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,20 +165,10 @@ def place(
         # Of the other tenants only the one that everybody knows is ever named.
         known = [DEFAULT_TENANT] if DEFAULT_TENANT in declared.tenants else []
         raise not_found("tenant", tenant, known, "An administrator makes it with: farhand tenant create")
-    resolved = resolve(_levels(declared, known_tenant, namespace, group_key, fallback))
+    outer = around(tenant, known_tenant, namespace, lambda name: declared.namespaces.get((tenant, name)))
+    resolved = resolve([Level("job", group_key, fallback), *(declaration.level for declaration in outer)])
     group = _usable(declared, tenant, resolved.key, resolved.key_level)
     return Placement(group.uid, group.key, resolved.fallback)
-
-
-def _levels(
-    declared: Declared, tenant: Tenant, namespace: str | None, key: str | None, fallback: Fallback | None
-) -> list[Level]:
-    levels = [Level("job", key, fallback)]
-    for name in ancestors(namespace) if namespace else []:
-        if found := declared.namespaces.get((tenant.id, name)):
-            levels.append(Level(f"namespace {shown(name)}", found.default_worker_group, found.default_fallback))
-    levels.append(Level(f"tenant {shown(tenant.id)}", tenant.default_worker_group, tenant.default_fallback))
-    return levels
 
 
 def _usable(declared: Declared, tenant: str, wanted: str, level: str) -> Group:

@@ -1,0 +1,70 @@
+"""Flows: read from YAML, checked, kept as JSON; what their tasks inherit, and where they run.
+
+Pure: whoever calls brings what is declared around a flow. Needs pydantic, which
+comes with the extra `server`; workers and the CLI never import this package.
+
+    source = Source.of(text)                                   # YAML, once
+    outer = around(tenant_id, tenant, source.namespace, find)  # namespaces and tenant
+    reading = read_flow(source, known, outer, check_group)     # a flow, or all problems
+
+    declarations = [of_flow(flow), *outer]
+    task = inherit(task, declarations)                         # plugin defaults merged
+    resolved = resolve(levels(task_as_written, declarations))  # group, fallback, and their levels
+"""
+
+from farhand.kernel.flow.declarations import Declaration, Declares, around, of_flow
+from farhand.kernel.flow.defaults import effective, inherit
+from farhand.kernel.flow.inputs import check_inputs
+from farhand.kernel.flow.levels import levels, wait_timeout
+from farhand.kernel.flow.model import (
+    CONTROL,
+    AnyTask,
+    Flow,
+    If,
+    Input,
+    InputType,
+    Parallel,
+    PluginDefault,
+    Retry,
+    RetryType,
+    Task,
+    Trigger,
+    WorkerGroupRef,
+)
+from farhand.kernel.flow.problem import Problem, Severity
+from farhand.kernel.flow.reading import Reading, read_flow
+from farhand.kernel.flow.schema import json_schema
+from farhand.kernel.flow.source import Source
+from farhand.kernel.flow.types import KnownTypes
+
+__all__ = [
+    "CONTROL",
+    "AnyTask",
+    "Declaration",
+    "Declares",
+    "Flow",
+    "If",
+    "Input",
+    "InputType",
+    "KnownTypes",
+    "Parallel",
+    "PluginDefault",
+    "Problem",
+    "Reading",
+    "Retry",
+    "RetryType",
+    "Severity",
+    "Source",
+    "Task",
+    "Trigger",
+    "WorkerGroupRef",
+    "around",
+    "check_inputs",
+    "effective",
+    "inherit",
+    "json_schema",
+    "levels",
+    "of_flow",
+    "read_flow",
+    "wait_timeout",
+]

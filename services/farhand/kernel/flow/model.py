@@ -1,0 +1,324 @@
+"""A flow as a value: what the YAML says, checked in shape, with nothing merged into it.
+
+Names in YAML and JSON are camelCase (`workerGroup`), here snake_case. A leaf `Task`
+runs on a worker; `Parallel` and `If` are flow control, which the scheduler runs
+itself. A leaf keeps whatever is not common to all tasks as its `properties`, as
+written: what a type takes is `types/`, and what it inherits `defaults.py`.
+
+Durations stay as they were written; `kernel.durations.parse_duration` reads them.
+Values are made by `read_flow` from YAML, or by `Flow.from_json` from what `to_json`
+gave: that is the definition that the registry keeps and the scheduler runs.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+from farhand.kernel.durations import parse_duration
+from farhand.kernel.names import check_namespace, check_task_type, check_text, shown
+from farhand.kernel.resolution import Fallback
+
+PARALLEL = "io.kestra.plugin.core.flow.Parallel"
+IF = "io.kestra.plugin.core.flow.If"
+
+LONGEST_DURATION = 10 * 365 * 86400.0  # seconds; ten years, which every clock and column can hold
+
+
+def _duration(text: str) -> str:
+    try:
+        seconds = parse_duration(text)
+    except ValueError:
+        seconds = -1.0
+    if seconds < 0 or text.strip()[-1:].isdigit():  # a bare number says no unit
+        raise ValueError(f"{shown(text)} is not a duration; write ISO-8601 such as PT1M30S, or 90s, 2m30s, 1h")
+    if seconds > LONGEST_DURATION:
+        raise ValueError(f"{shown(text)} is longer than ten years")
+    return text
+
+
+def _some_duration(text: str) -> str:
+    if parse_duration(_duration(text)) == 0:
+        raise ValueError("must be longer than nothing")
+    return text
+
+
+def _namespace(text: str) -> str:
+    if violations := check_namespace("namespace", text):
+        raise ValueError(violations[0].description)
+    return text
+
+
+def _task_type(text: str) -> str:
+    if violations := check_task_type("type", text):
+        raise ValueError(violations[0].description)
+    return text
+
+
+def _text(text: str) -> str:
+    if violations := check_text("text", text, 10_000):
+        raise ValueError(violations[0].description)
+    return text
+
+
+def _as_text(value: Any) -> Any:
+    """Numbers and booleans are taken as their texts: `retries: 3` is a fine label, `true` a fine condition."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int | float) else value
+
+
+Id = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_-]*$", min_length=1, max_length=100)]
+Duration = Annotated[str, AfterValidator(_duration)]
+"""ISO-8601 (PT1M30S), or as people write it (90s); up to ten years."""
+SomeDuration = Annotated[str, AfterValidator(_some_duration)]
+"""A Duration that is longer than nothing."""
+TypeName = Annotated[str, AfterValidator(_task_type)]
+Text = Annotated[str, AfterValidator(_text)]
+LabelName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+
+
+class Part(BaseModel):
+    """A part of a flow: never changes, takes what it knows and no more, converts nothing."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", alias_generator=to_camel)
+
+
+class WorkerGroupRef(Part):
+    """Where something runs. What is None is inherited."""
+
+    key: str | None = Field(None, description="The worker group's key, or an expression; empty: the default group.")
+    fallback: Annotated[Fallback | None, Field(strict=False)] = Field(
+        None, description="What happens while the group is not available: WAIT, FAIL or CANCEL."
+    )
+    timeout: Duration | None = Field(
+        None, description="How long the task may wait for a worker; then it fails. ISO-8601, e.g. PT10M."
+    )
+
+
+class RetryType(StrEnum):
+    """How the pauses between attempts grow."""
+
+    CONSTANT = "constant"  # each as long as the interval
+    EXPONENTIAL = "exponential"  # each twice the one before
+
+
+class Retry(Part):
+    """Attempts after a failure."""
+
+    type: Annotated[RetryType, Field(strict=False)] = Field(description="How the pauses grow: constant, exponential.")
+    interval: Duration = Field(description="The first pause, e.g. PT30S.")
+    max_attempts: int | None = Field(None, ge=1, le=1000, description="How many attempts in all; the first counts.")
+    max_duration: SomeDuration | None = Field(None, description="No attempt begins later than this after the first.")
+
+    @model_validator(mode="after")
+    def _bounded(self) -> "Retry":
+        if self.max_attempts is None and self.max_duration is None:
+            raise ValueError("must have an end: give it maxAttempts or maxDuration")
+        return self
+
+
+class Inherited(Part):
+    """Values that plugin defaults give: some common to all tasks, the rest for the type."""
+
+    model_config = ConfigDict(extra="allow")
+
+    description: Text | None = None
+    disabled: bool | None = None
+    allow_failure: bool | None = None
+    timeout: SomeDuration | None = None
+    retry: Retry | None = None
+    worker_group: WorkerGroupRef | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_inheritable(cls, values: Any) -> Any:
+        for name in ("id", "type"):
+            if isinstance(values, Mapping) and name in values:
+                raise ValueError(f"must not hold {name}: it says which task it is, and is not inherited")
+        return values
+
+    def written(self) -> dict[str, Any]:
+        """The values as they were written."""
+        return _dumped(self)
+
+
+class PluginDefault(Part):
+    """Values that tasks, triggers and task runners of a type inherit (defaults.py)."""
+
+    type: TypeName = Field(description="A type, or a dotted prefix of types.")
+    forced: bool = Field(False, description="The values win over the task's own, and outer levels over inner ones.")
+    values: Inherited = Field(description="Properties; maps merge deeply.")
+
+
+class _Named(Part):
+    id: Id = Field(description="Its name inside the flow.")
+    type: TypeName = Field(description="What it does.")
+    description: Text | None = Field(None, description="For people.")
+    disabled: bool = Field(False, description="It is left out.")
+
+
+class _Step(_Named):
+    allow_failure: bool = Field(False, description="A failure becomes a warning, and the flow goes on.")
+
+
+class Task(_Step):
+    """A leaf: one job on a worker."""
+
+    model_config = ConfigDict(extra="allow")  # the type's own properties
+
+    timeout: SomeDuration | None = Field(None, description="The longest it may run, from its start on the worker.")
+    retry: Retry | None = Field(None, description="Attempts after a failure.")
+    worker_group: WorkerGroupRef | None = Field(None, description="Where it runs.")
+
+    @property
+    def properties(self) -> Mapping[str, Any]:
+        """What the type takes, as written."""
+        return self.model_extra or {}
+
+    @property
+    def children(self) -> Mapping[str, tuple["AnyTask", ...]]:
+        """None."""
+        return {}
+
+    def written(self) -> dict[str, Any]:
+        """The task as its YAML has it: what plugin defaults are merged with."""
+        return _dumped(self)
+
+
+class Parallel(_Step):
+    """Flow control: its tasks side by side."""
+
+    type: Literal["io.kestra.plugin.core.flow.Parallel"]
+    tasks: Annotated[tuple["AnyTask", ...], Field(strict=False)] = Field(min_length=1, description="They run together.")
+    concurrent: int = Field(0, ge=0, le=1000, description="At most this many at a time; 0: all.")
+
+    @property
+    def children(self) -> Mapping[str, tuple["AnyTask", ...]]:
+        """What is inside, by the property that holds it."""
+        return {"tasks": self.tasks}
+
+
+class If(_Step):
+    """Flow control: one of two lists of tasks, one after another."""
+
+    type: Literal["io.kestra.plugin.core.flow.If"]
+    condition: Annotated[str, BeforeValidator(_as_text)] = Field(
+        description="An expression; false are: empty, false, 0, null, none."
+    )
+    then: Annotated[tuple["AnyTask", ...], Field(strict=False)] = Field(min_length=1, description="Run if it is true.")
+    otherwise: Annotated[tuple["AnyTask", ...], Field(strict=False)] = Field(
+        (), alias="else", description="Run if it is false."
+    )
+
+    @property
+    def children(self) -> Mapping[str, tuple["AnyTask", ...]]:
+        """What is inside, by the property that holds it."""
+        return {"then": self.then, "else": self.otherwise}
+
+
+CONTROL: Mapping[str, type[Parallel] | type[If]] = {PARALLEL: Parallel, IF: If}
+"""The flow control that there is, by its type."""
+
+
+def _kind(value: Any) -> str:
+    name = value.get("type") if isinstance(value, Mapping) else getattr(value, "type", None)
+    return name if isinstance(name, str) and name in CONTROL else "leaf"
+
+
+AnyTask = Annotated[
+    Annotated[Parallel, Tag(PARALLEL)] | Annotated[If, Tag(IF)] | Annotated[Task, Tag("leaf")], Discriminator(_kind)
+]
+
+
+class Trigger(_Named):
+    """Starts executions by itself. Kept, not run yet."""
+
+    model_config = ConfigDict(extra="allow")
+
+    worker_group: WorkerGroupRef | None = Field(None, description="Where it is evaluated.")
+
+    def written(self) -> dict[str, Any]:
+        """The trigger as its YAML has it."""
+        return _dumped(self)
+
+
+class InputType(StrEnum):
+    """What values an input takes (inputs.py)."""
+
+    STRING = "STRING"
+    INT = "INT"
+    FLOAT = "FLOAT"
+    BOOLEAN = "BOOLEAN"
+    DATETIME = "DATETIME"
+    DURATION = "DURATION"
+
+
+class Input(Part):
+    """A value that an execution is given."""
+
+    id: Id = Field(description="Its name: {{ inputs.name }}.")
+    type: Annotated[InputType, Field(strict=False)] = Field(description="What values it takes.")
+    required: bool = Field(True, description="An execution without it is refused, unless there are defaults.")
+    defaults: Any = Field(None, description="The value where none is given.")
+    description: Text | None = Field(None, description="For people.")
+
+
+class Flow(Part):
+    """A flow."""
+
+    id: Id = Field(description="Its name inside the namespace.")
+    namespace: Annotated[str, AfterValidator(_namespace)] = Field(description="A dotted name, e.g. company.team.")
+    description: Text | None = Field(None, description="For people.")
+    labels: dict[LabelName, Annotated[Text, BeforeValidator(_as_text)]] = Field({}, description="Names and texts.")
+    inputs: Annotated[tuple[Input, ...], Field(strict=False)] = Field((), description="What an execution is given.")
+    variables: dict[str, Any] = Field({}, description="Values for expressions: {{ vars.name }}.")
+    tasks: Annotated[tuple[AnyTask, ...], Field(strict=False)] = Field(
+        min_length=1, description="What it does, one after another."
+    )
+    errors: Annotated[tuple[AnyTask, ...], Field(strict=False)] = Field((), description="Run when a task failed.")
+    plugin_defaults: Annotated[tuple[PluginDefault, ...], Field(strict=False)] = Field(
+        (), max_length=100, description="What tasks of a type inherit."
+    )
+    worker_group: WorkerGroupRef | None = Field(None, description="Where tasks run that do not say otherwise.")
+    triggers: Annotated[tuple[Trigger, ...], Field(strict=False)] = Field((), description="What starts executions.")
+
+    MOST_TASKS: ClassVar[int] = 1000
+
+    def walk(self) -> Iterator[tuple[str, "Task | Parallel | If"]]:
+        """Every task with its path ("tasks[0].then[1]"), in the order of the source, children behind their parent."""
+        yield from _walk("tasks", self.tasks)
+        yield from _walk("errors", self.errors)
+
+    def to_json(self) -> str:
+        """The definition: canonical JSON, equal for equal flows."""
+        return json.dumps(_dumped(self), ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, definition: str) -> "Flow":
+        """The flow of a definition. Raises ValueError for what no to_json gave."""
+        return cls.model_validate_json(definition)
+
+
+def _walk(path: str, tasks: tuple[AnyTask, ...]) -> Iterator[tuple[str, Task | Parallel | If]]:
+    for index, task in enumerate(tasks):
+        yield f"{path}[{index}]", task
+        for name, inside in task.children.items():
+            yield from _walk(f"{path}[{index}].{name}", inside)
+
+
+def _dumped(part: Part) -> dict[str, Any]:
+    return part.model_dump(mode="json", by_alias=True, exclude_unset=True)
