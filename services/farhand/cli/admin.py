@@ -9,6 +9,7 @@ import typer
 from farhand.cli.command import command, noun
 from farhand.cli.failure import CommandFailed
 from farhand.cli.health import health
+from farhand.cli.server import DATABASE, PassOn, become
 from farhand.cli.session import Session
 from farhand.kernel.names import DEFAULT_GROUP_ID, group_key
 
@@ -17,6 +18,7 @@ app = noun(
     [
         "farhand admin dev-certs ./dev-certs --host scheduler.example.com --host 10.0.0.7",
         "farhand admin health 127.0.0.1:7402",
+        "farhand admin bump-fences --help",
     ],
 )
 command(
@@ -77,3 +79,9 @@ def dev_certs(
         raise CommandFailed(f"{error.filename or path}: {error.strerror or error}") from None
     files = {file.name: str(file) for file in written}
     session.printer.one({"files": list(files.values())}, list(files.items()))
+
+
+@app.command("bump-fences", cls=PassOn)
+def bump_fences(context: typer.Context) -> None:
+    """After a restore from a backup: no number that was handed out since passes for new (P4)."""
+    become("farhand.scheduler.bump_fences", context.args, command="admin bump-fences", needs=DATABASE)

@@ -18,6 +18,8 @@ from farhand.cli.terminal import log_line
 if TYPE_CHECKING:
     from farhand.api.types.v1.log_record_pb2 import LogRecord
 
+_LEVELS = {"STDOUT": "INFO", "STDERR": "ERROR", "SYSTEM": "WARN"}  # where a record does not say (log_record.proto)
+
 Write = Callable[[Iterable["LogRecord"]], None]
 
 
@@ -65,11 +67,13 @@ class LogDocuments:
         self._output = output
 
     def write(self, records: Iterable["LogRecord"]) -> None:
-        """One document for each record: time, stream (STDOUT, STDERR, SYSTEM), text."""
+        """One document for each record: time, stream (STDOUT, STDERR, SYSTEM), level (TRACE to ERROR), text."""
         from farhand.api.types.v1 import log_record_pb2
 
         for record in records:
-            data = document(record) | {"stream": enum_name(log_record_pb2.LogStream, record.stream, "LOG_STREAM_")}
+            stream = enum_name(log_record_pb2.LogStream, record.stream, "LOG_STREAM_")
+            said = enum_name(log_record_pb2.LogLevel, record.level, "LOG_LEVEL_") if record.level else ""
+            data = document(record) | {"stream": stream, "level": said or _LEVELS.get(stream, "INFO")}
             if self._output == "json":
                 sys.stdout.write(json.dumps(data) + "\n")
             else:

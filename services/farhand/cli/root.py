@@ -27,6 +27,7 @@ NOUNS = {
     "namespace": Noun("namespace:app", "Namespaces: what their jobs inherit."),
     "server": Noun("server:app", "Start a service in the foreground."),
     "demo": Noun("server:demo", "Everything on this machine, with something to watch."),
+    "migrate": Noun("server:migration", "Bring the database's schemas up to date."),
     "admin": Noun("admin:app", "What an operator does now and then."),
     "version": Noun("version:app", "The version of this program."),
 }

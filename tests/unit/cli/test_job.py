@@ -78,8 +78,8 @@ def test_logs_come_as_lines_or_as_one_document_each(farhand: Farhand, servers: S
     assert farhand("job", "logs", JOB_ID, "--timestamps").out == "2026-11-23T12:00:03Z out\n"
     documents = [json.loads(line) for line in farhand("job", "logs", JOB_ID, "--output", "json").out.splitlines()]
     assert documents == [
-        {"time": "2026-11-23T12:00:03Z", "stream": "STDOUT", "text": "out"},
-        {"time": "2026-11-23T12:00:03Z", "stream": "STDERR", "text": "err"},
+        {"time": "2026-11-23T12:00:03Z", "stream": "STDOUT", "text": "out", "level": "INFO"},
+        {"time": "2026-11-23T12:00:03Z", "stream": "STDERR", "text": "err", "level": "ERROR"},
     ]
     assert "---\n" in farhand("job", "logs", JOB_ID, "--output", "yaml").out
 

@@ -72,6 +72,7 @@ def test_json_has_every_field_by_its_name_in_the_proto(farhand: Farhand, servers
         "default_fallback": "FALLBACK_FAIL",
         "etag": "e7",
         "create_time": "2026-11-23T12:00:05Z",
+        "plugin_defaults": [],
     }
 
 

@@ -9,20 +9,29 @@ import pytest
 from tests.unit.cli.conftest import Farhand
 
 
-@pytest.mark.parametrize("service", ["registry", "scheduler", "worker"])
-def test_a_service_gets_all_that_follows_its_name(
-    farhand: Farhand, monkeypatch: pytest.MonkeyPatch, service: str
+@pytest.mark.parametrize(
+    ("words", "module"),
+    [
+        (("server", "registry"), "farhand.registry"),
+        (("server", "scheduler"), "farhand.scheduler"),
+        (("server", "worker"), "farhand.worker"),
+        (("migrate",), "farhand.runtime.migrate"),
+        (("admin", "bump-fences"), "farhand.scheduler.bump_fences"),
+    ],
+)
+def test_a_program_gets_all_that_follows_its_name(
+    farhand: Farhand, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], module: str
 ) -> None:
     became: list[list[str]] = []
     monkeypatch.setattr(os, "execv", lambda program, argv: became.append([program, *argv]))
-    farhand("server", service, "--listen", "127.0.0.1:0", "--unknown=1", "--", "-x", "--help")
+    farhand(*words, "--listen", "127.0.0.1:0", "--unknown=1", "--", "-x", "--help")
     assert became == [
         [
             sys.executable,
             sys.executable,
             "-P",
             "-m",
-            f"farhand.{service}",
+            module,
             "--listen",
             "127.0.0.1:0",
             "--unknown=1",
