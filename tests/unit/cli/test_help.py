@@ -36,6 +36,7 @@ from farhand.cli.__main__ import main
 for words in {[["--help"], *([*words, "--help"] for words in LEAVES), ["server", "--help"], ["job"]]}:
     main(words)
 slow = {{"grpc", "google.protobuf", "asyncio", "rich", "yaml", "opentelemetry", "pydantic", "sqlalchemy"}}
+slow |= {{"jinja2", "httpx"}}
 print("SLOW", sorted(slow & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
