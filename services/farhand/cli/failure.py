@@ -16,14 +16,16 @@ _MOST_LINES = 20  # an error fits on a screen
 
 
 class CommandFailed(Exception):
-    """The asked-for thing failed. `details` are further lines: violations, and what to do."""
+    """The asked-for thing failed. `details` are further lines: violations, and what to do. `reason`: the server's
+    own (protos/README.md), where it was the server that refused."""
 
     exit_code = 1
 
-    def __init__(self, message: str, *details: str, exit_code: int | None = None) -> None:
+    def __init__(self, message: str, *details: str, exit_code: int | None = None, reason: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.details = details
+        self.reason = reason
         if exit_code is not None:
             self.exit_code = exit_code
 
@@ -74,7 +76,7 @@ def remote_failure(error: "grpc.RpcError", server: str, address: str) -> Command
     if code is grpc.StatusCode.INTERNAL and not remote.reason:
         return CommandFailed(f"The {server} at {address} broke off: {remote.message}", *details)
     message = remote.message or f"The {server} refused: {code.name}"
-    return CommandFailed(_without_violations(message, details), *details)
+    return CommandFailed(_without_violations(message, details), *details, reason=remote.reason)
 
 
 def _without_violations(message: str, details: list[str]) -> str:

@@ -36,7 +36,7 @@ def read(name: str) -> "JobSpec":
     if len(raw) > _LARGEST:
         raise WrongUse(f"{name} has more than {_LARGEST} bytes.")
     try:
-        data = yaml.load(raw, Loader=_loader())
+        data = yaml.load(raw, Loader=loader())
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise WrongUse(f"{name} is neither YAML nor JSON: {error}") from None
     if not isinstance(data, dict):
@@ -81,7 +81,7 @@ def _check_fields(name: str, path: str, data: dict[Any, Any], message: "Message"
             raise WrongUse(f"{name}: {path or 'the job'} has no field {shown(str(key))}.{hint}")
 
 
-def _loader() -> Any:
+def loader() -> Any:
     """YAML's safe loader without dates, which no field takes, and without aliases, which can blow up a file."""
     import yaml
 

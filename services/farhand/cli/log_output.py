@@ -8,7 +8,7 @@ author's, but a terminal is its user's. Farhand's own lines begin with "farhand:
 
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, BinaryIO
 
 from farhand.cli.fields import enum_name
@@ -28,12 +28,14 @@ class LogOutput:
 
     stdout_to_stderr: everything goes to stderr, for a command whose stdout is a document.
     timestamps: each line begins with the worker's time, in UTC.
+    label: each line begins with this.
     `last_notice` is the last line that was Farhand's own.
     """
 
-    def __init__(self, *, stdout_to_stderr: bool = False, timestamps: bool = False) -> None:
+    def __init__(self, *, stdout_to_stderr: bool = False, timestamps: bool = False, label: str = "") -> None:
         self._stdout_to_stderr = stdout_to_stderr
         self._timestamps = timestamps
+        self._label = f"{label} | " if label else ""
         self.last_notice = ""
         self._tty = {stream: stream.isatty() for stream in (sys.stdout, sys.stderr)}
 
@@ -49,6 +51,7 @@ class LogOutput:
             if record.stream == log_record_pb2.LOG_STREAM_SYSTEM:
                 self.last_notice = text
                 text = f"farhand: {text}"
+            text = self._label + text
             if self._timestamps:
                 text = f"{record.time.ToJsonString()} {text}"
             if self._tty[stream]:
@@ -63,8 +66,10 @@ class LogOutput:
 class LogDocuments:
     """Writes records as documents on stdout: JSON lines, or YAML documents."""
 
-    def __init__(self, output: str) -> None:
+    def __init__(self, output: str, facts: Mapping[str, object] | None = None) -> None:
+        """`facts` stand first in each document."""
         self._output = output
+        self._facts = dict(facts or {})
 
     def write(self, records: Iterable["LogRecord"]) -> None:
         """One document for each record: time, stream (STDOUT, STDERR, SYSTEM), level (TRACE to ERROR), text."""
@@ -73,7 +78,7 @@ class LogDocuments:
         for record in records:
             stream = enum_name(log_record_pb2.LogStream, record.stream, "LOG_STREAM_")
             said = enum_name(log_record_pb2.LogLevel, record.level, "LOG_LEVEL_") if record.level else ""
-            data = document(record) | {"stream": stream, "level": said or _LEVELS.get(stream, "INFO")}
+            data = self._facts | document(record) | {"stream": stream, "level": said or _LEVELS.get(stream, "INFO")}
             if self._output == "json":
                 sys.stdout.write(json.dumps(data) + "\n")
             else:

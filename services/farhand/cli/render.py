@@ -28,6 +28,7 @@ _COLOURS = {
     "ASSIGNED": "cyan",
     "WARNING": "yellow",
     "KILLING": "yellow",
+    "RETRYING": "yellow",
     "DRAINING": "yellow",
     "DISCONNECTED": "yellow",
     "DELETING": "yellow",
@@ -35,6 +36,11 @@ _COLOURS = {
     "KILLED": "red",
     "LOST": "red",
 }
+
+
+def state_style(cell: str) -> str:
+    """The colour of a cell that is the name of a state; of any other none."""
+    return _COLOURS.get(cell, "")
 
 
 def document(message: "Message") -> dict[str, Any]:
@@ -64,6 +70,16 @@ class Printer:
             sys.stdout.write(f"{plain(text)}\n")
         else:
             self._document(data)
+
+    def lines(self, data: Document, lines: Sequence[str]) -> None:
+        """A text of several lines, in colours on a terminal where it is a diff; or a document."""
+        if self.output != "table":
+            self._document(data)
+            return
+        colours = {"+": "\x1b[32m", "-": "\x1b[31m", "@": "\x1b[36m"} if sys.stdout.isatty() else {}
+        for line in lines:
+            colour = colours.get(line[:1], "")
+            sys.stdout.write(f"{colour}{plain(line)}{colour and chr(27) + '[0m'}\n")
 
     def many(self, data: Sequence[Document], headers: Sequence[str], rows: Sequence[Sequence[str]], none: str) -> None:
         """A list: an array, or a table. `none` is said on stderr where a table would be empty."""
@@ -106,7 +122,7 @@ def _coloured(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for header in headers:
         table.add_column(header, overflow="fold", no_wrap=header != headers[-1])
     for row in rows:
-        table.add_row(*(Text(plain(cell), style=_COLOURS.get(cell, "")) for cell in row))
+        table.add_row(*(Text(plain(cell), style=state_style(cell)) for cell in row))
     Console(highlight=False).print(table)
 
 

@@ -8,16 +8,24 @@ from typing import Any, NoReturn
 import grpc
 
 from farhand.api.registry.v1 import (
+    flow_service_pb2_grpc,
     namespace_service_pb2_grpc,
     roll_service_pb2_grpc,
     tenant_service_pb2_grpc,
     worker_group_service_pb2_grpc,
 )
-from farhand.api.scheduler.v1 import group_service_pb2_grpc, job_service_pb2_grpc, worker_control_service_pb2_grpc
+from farhand.api.scheduler.v1 import (
+    execution_service_pb2_grpc,
+    group_service_pb2_grpc,
+    job_service_pb2_grpc,
+    worker_control_service_pb2_grpc,
+)
 from farhand.kernel.errors import FarhandError
 from farhand.runtime.grpc_errors import status_of
 
 _SERVICES = (
+    (execution_service_pb2_grpc, "ExecutionService"),
+    (flow_service_pb2_grpc, "FlowService"),
     (namespace_service_pb2_grpc, "NamespaceService"),
     (roll_service_pb2_grpc, "RollService"),
     (tenant_service_pb2_grpc, "TenantService"),
@@ -68,7 +76,7 @@ class ScriptedServers:
         return f"127.0.0.1:{self.port}"
 
     def _method(self, name: str) -> Handler:
-        streams = name in ("TailLogs", "WatchJobs")
+        streams = name in ("TailLogs", "WatchJobs", "TailExecutionLogs", "WatchExecution", "ReadFile")
 
         def serve(_: object, request: Any, context: grpc.ServicerContext) -> Any:
             self.requests.setdefault(name, []).append(request)

@@ -59,7 +59,7 @@ def test_the_examples_of_a_command_can_be_typed(words: tuple[str, ...]) -> None:
     assert examples, "the first example shows the command itself"
     for example in examples:
         typed = shlex.split(example)[1 + len(words) :]
-        stop = next((index for index, word in enumerate(typed) if word in ("|", "&&", "<<END")), len(typed))
+        stop = next((index for index, word in enumerate(typed) if word in ("|", "&&", "<", ">", "<<END")), len(typed))
         command.make_context(" ".join(words), typed[:stop])
 
 

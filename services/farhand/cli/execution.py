@@ -1,0 +1,348 @@
+"""`farhand execution …`: runs of flows: start, follow, read, kill."""
+
+import datetime
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from farhand.cli.command import command, noun
+from farhand.cli.defaults import RequestId
+from farhand.cli.execution_view import (
+    ENDED_WELL,
+    HEADERS,
+    TREE_HEADERS,
+    files,
+    flow_of,
+    row,
+    rows,
+    state_name,
+    tree_rows,
+)
+from farhand.cli.failure import CommandFailed, WrongUse
+from farhand.cli.fields import every_page, new_request_id, states_flag
+from farhand.cli.flow_file import flow_name
+from farhand.cli.render import columns, document
+from farhand.cli.session import DEADLINE, Session
+from farhand.kernel.durations import parse_duration
+from farhand.kernel.names import shown
+
+if TYPE_CHECKING:
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+    from farhand.api.scheduler.v1.execution_pb2 import Execution
+
+app = noun(
+    "Executions: runs of flows. Each task runs on the worker group that its flow says.",
+    [
+        "farhand execution create company.team/nightly --input date=2026-11-24 --follow",
+        "farhand execution list --state running",
+        "farhand execution get x3k8w0q2zr9m1t",
+        "farhand execution logs x3k8w0q2zr9m1t --task report",
+    ],
+)
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="The execution, e.g. x3k8w0q2zr9m1t.")]
+
+
+@command(
+    app,
+    "create",
+    examples=[
+        "farhand execution create company.team/nightly",
+        "farhand execution create company.team/nightly --input date=2026-11-24 --input retries=3 --follow",
+        "farhand execution create company.team/nightly --inputs inputs.json --label by=cron --revision 4",
+    ],
+)
+def create(
+    session: Session,
+    flow: Annotated[str, typer.Argument(metavar="NAMESPACE/ID", help="The flow, e.g. company.team/nightly.")],
+    revision: Annotated[
+        int | None, typer.Option("--revision", metavar="N", help="This revision, not the newest.", min=1)
+    ] = None,
+    input: Annotated[
+        list[str] | None,
+        typer.Option("--input", "-i", metavar="NAME=VALUE", help="An input; may be given several times."),
+    ] = None,
+    inputs: Annotated[
+        str | None, typer.Option("--inputs", metavar="FILE", help="Inputs in a JSON or YAML map; - is stdin.")
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="NAME=VALUE", help="A label beside the flow's; may be given several times."),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Show tasks and logs until it ends, and exit by its end.")
+    ] = False,
+    request_id: RequestId = None,
+) -> int:
+    """Run a flow, and print the execution's id.
+
+    With --follow: exit code 0 if it ended in SUCCESS or WARNING, else 1. Ctrl-C kills it.
+    """
+    from farhand.api.scheduler.v1.execution_service_pb2 import CreateExecutionRequest
+    from farhand.api.scheduler.v1.execution_service_pb2_grpc import ExecutionServiceStub
+
+    namespace, flow_id = flow_name(flow)
+    request = CreateExecutionRequest(
+        tenant=session.settings.tenant,
+        namespace=namespace,
+        flow_id=flow_id,
+        flow_revision=revision or 0,
+        labels=pairs("--label", label),
+        request_id=request_id or new_request_id(),
+    )
+    request.inputs.update({**_input_file(inputs), **pairs("--input", input)})
+    with session.scheduler() as channel:
+        execution = ExecutionServiceStub(channel).CreateExecution(request, timeout=DEADLINE).execution
+    if not follow:
+        session.printer.value(document(execution), execution.id)
+        return 0
+    sys.stderr.write(f"farhand: execution {execution.id} of {flow_of(execution)} revision {execution.flow_revision}\n")
+    return _follow(session, execution.id)
+
+
+@command(
+    app,
+    "list",
+    examples=[
+        "farhand execution list",
+        "farhand execution list --flow company.team/nightly --state failed --since 24h",
+        "farhand execution list --namespace company --label by=cron --output json",
+    ],
+)
+def list_executions(
+    session: Session,
+    flow: Annotated[str, typer.Option("--flow", metavar="NAMESPACE/ID", help="Only of this flow.")] = "",
+    namespace: Annotated[
+        str, typer.Option("--namespace", metavar="NAME", help="Only of this namespace and of those below it.")
+    ] = "",
+    state: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--state",
+            metavar="STATE",
+            help="Only in this state: created, running, killing, retrying, success, warning, failed or killed; "
+            "may be given several times.",
+        ),
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="NAME=VALUE", help="Only with this label; may be given several times."),
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="TIME", help="Only created since: 24h ago, or 2026-11-24T08:00Z.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="TIME", help="Only created before: 1h ago, or 2026-11-24T08:00Z.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", help="At most so many.", min=1)] = 50,
+) -> None:
+    """The tenant's executions, newest first."""
+    from farhand.api.scheduler.v1.execution_pb2 import ExecutionState
+    from farhand.api.scheduler.v1.execution_service_pb2 import ListExecutionsRequest
+    from farhand.api.scheduler.v1.execution_service_pb2_grpc import ExecutionServiceStub
+
+    flow_id = ""
+    if flow:
+        if namespace:
+            raise WrongUse("Give --flow or --namespace, not both: a flow's name has its namespace in it.")
+        namespace, flow_id = flow_name(flow)
+    request = ListExecutionsRequest(
+        tenant=session.settings.tenant,
+        namespace=namespace,
+        flow_id=flow_id,
+        states=states_flag("--state", state or (), ExecutionState, "EXECUTION_STATE_"),
+        labels=pairs("--label", label),
+        created_after=_moment("--since", since),
+        created_before=_moment("--until", until),
+    )
+    with session.scheduler() as channel:
+        call = ExecutionServiceStub(channel).ListExecutions
+        found = list(every_page(call, request, "executions", timeout=DEADLINE, limit=limit))
+    now = datetime.datetime.now(datetime.UTC)
+    session.printer.many([document(each) for each in found], HEADERS, [row(each, now) for each in found], "None.")
+
+
+@command(
+    app, "get", examples=["farhand execution get x3k8w0q2zr9m1t", "farhand execution get x3k8w0q2zr9m1t --output json"]
+)
+def get(session: Session, id: Id) -> None:
+    """One execution: what it was given, and its tasks with state, group, worker, wait and run time."""
+    execution = _read(session, id)
+    session.printer.one(document(execution), rows(execution))
+    if session.settings.output == "table" and execution.task_runs:
+        sys.stdout.write("\n" + "\n".join(columns([TREE_HEADERS, *tree_rows(execution)])) + "\n")
+
+
+@command(app, "follow", examples=["farhand execution follow x3k8w0q2zr9m1t"])
+def follow_one(session: Session, id: Id) -> int:
+    """Show tasks and logs of an execution until it ends. Exit code 0 if it ended well, else 1. Ctrl-C kills it."""
+    return _follow(session, id)
+
+
+@command(app, "kill", examples=["farhand execution kill x3k8w0q2zr9m1t"])
+def kill(session: Session, id: Id) -> None:
+    """End an execution wherever it is: what waits ends at once, what runs is killed, nothing new starts."""
+    from farhand.api.scheduler.v1.execution_service_pb2 import KillExecutionRequest
+    from farhand.api.scheduler.v1.execution_service_pb2_grpc import ExecutionServiceStub
+
+    with session.scheduler() as channel:
+        answer = ExecutionServiceStub(channel).KillExecution(KillExecutionRequest(id=id), timeout=DEADLINE)
+    session.printer.value(document(answer.execution), f"{answer.execution.id} {state_name(answer.execution.state)}")
+
+
+@command(
+    app,
+    "logs",
+    examples=[
+        "farhand execution logs x3k8w0q2zr9m1t",
+        "farhand execution logs x3k8w0q2zr9m1t --task report --output json | jq -r .text",
+    ],
+)
+def logs(
+    session: Session,
+    id: Id,
+    task: Annotated[str, typer.Option("--task", metavar="ID", help="Only of this task.")] = "",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the execution has ended.")] = False,
+) -> None:
+    """What its tasks wrote, each line with its task before it; of one task, the lines alone.
+
+    --output json prints one object a line (task_id, attempt, time, stream, level, text).
+    """
+    from farhand.api.scheduler.v1.execution_service_pb2 import TailExecutionLogsRequest
+    from farhand.api.scheduler.v1.execution_service_pb2_grpc import ExecutionServiceStub
+    from farhand.cli.log_output import LogDocuments, LogOutput
+
+    request = TailExecutionLogsRequest(id=id, task_id=task, follow=follow)
+    with session.scheduler() as channel:
+        for answer in ExecutionServiceStub(channel).TailExecutionLogs(request):
+            if session.settings.output != "table":
+                facts = {"task_id": answer.task_id, "attempt": answer.attempt}
+                LogDocuments(session.settings.output, facts).write(answer.records)
+            else:
+                label = answer.task_id + (f"#{answer.attempt}" if answer.attempt > 1 else "")
+                LogOutput(label="" if task else label).write(answer.records)
+
+
+@command(
+    app,
+    "files",
+    examples=[
+        "farhand execution files x3k8w0q2zr9m1t",
+        "farhand execution files x3k8w0q2zr9m1t --get report/summary.csv > summary.csv",
+    ],
+)
+def list_files(
+    session: Session,
+    id: Id,
+    get: Annotated[
+        str, typer.Option("--get", metavar="PATH|URI", help="Write this one's content to stdout, and nothing else.")
+    ] = "",
+) -> None:
+    """The output files of an execution; with --get, the content of one: PATH, TASK/PATH or its URI."""
+    from farhand.api.scheduler.v1.execution_service_pb2 import ReadFileRequest
+    from farhand.api.scheduler.v1.execution_service_pb2_grpc import ExecutionServiceStub
+
+    found = files(_read(session, id))
+    if not get:
+        session.printer.many(
+            found,
+            ("TASK", "ATTEMPT", "PATH", "URI"),
+            [(file["task_id"], str(file["attempt"]), file["path"], file["uri"]) for file in found],
+            "It has no output files.",
+        )
+        return
+    chosen = [file for file in found if get in (file["uri"], file["path"], f"{file['task_id']}/{file['path']}")]
+    if not chosen:
+        raise CommandFailed(
+            f"Execution {id} has no output file {shown(get)}.", f"farhand execution files {id} lists them."
+        )
+    if len({file["task_id"] for file in chosen}) > 1:
+        names = ", ".join(f"{file['task_id']}/{file['path']}" for file in chosen)
+        raise CommandFailed(f"Several files are called so: {names}. Name the task, too.")
+    with session.scheduler() as channel:
+        for answer in ExecutionServiceStub(channel).ReadFile(ReadFileRequest(uri=chosen[-1]["uri"])):
+            sys.stdout.buffer.write(answer.chunk)
+    sys.stdout.flush()
+
+
+def _follow(session: Session, id: str) -> int:
+    import asyncio
+
+    from farhand.cli.execution_follow import follow
+
+    documents = session.settings.output != "table"
+    execution = asyncio.run(follow(session, id, quiet=documents))
+    state = state_name(execution.state)
+    if documents:
+        session.printer.one(document(execution), [])
+    else:
+        why = f": {execution.message}" if execution.message else ""
+        session.printer.done(f"farhand: execution {execution.id} ended {state}{why}")
+    return 0 if state in ENDED_WELL else 1
+
+
+def _read(session: Session, id: str) -> "Execution":
+    from farhand.api.scheduler.v1.execution_service_pb2 import GetExecutionRequest
+    from farhand.api.scheduler.v1.execution_service_pb2_grpc import ExecutionServiceStub
+
+    with session.scheduler() as channel:
+        return ExecutionServiceStub(channel).GetExecution(GetExecutionRequest(id=id), timeout=DEADLINE).execution
+
+
+def pairs(flag: str, words: Iterable[str] | None) -> dict[str, str]:
+    """NAME=VALUE words as a map. WrongUse for one without "=" and for a name that comes twice."""
+    found: dict[str, str] = {}
+    for word in words or ():
+        name, equals, value = word.partition("=")
+        if not (name and equals):
+            raise WrongUse(f"{flag}: {shown(word)} is not NAME=VALUE.")
+        if name in found:
+            raise WrongUse(f"{flag}: {shown(name)} is given twice.")
+        found[name] = value
+    return found
+
+
+def _input_file(name: str | None) -> Mapping[str, Any]:
+    if name is None:
+        return {}
+    import yaml
+
+    from farhand.cli.job_file import loader
+
+    try:
+        text = sys.stdin.read() if name == "-" else Path(name).read_text()
+        data = yaml.load(text, Loader=loader())
+    except OSError as error:
+        raise WrongUse(f"--inputs: {name} can't be read: {error.strerror}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise WrongUse(f"--inputs: {name} is neither YAML nor JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise WrongUse(f"--inputs: {name} must hold a map of inputs by their names.")
+    try:
+        json.dumps(data, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise WrongUse(f"--inputs: {name}: {error}") from None
+    return data
+
+
+def _moment(flag: str, text: str | None) -> "Timestamp | None":
+    """A time that was typed: a duration is so long ago."""
+    from farhand.runtime.wire import timestamp
+
+    if text is None:
+        return None
+    try:
+        ago = parse_duration(text.removesuffix(" ago"))
+        return timestamp(datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=ago))
+    except (ValueError, OverflowError):
+        pass
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise WrongUse(f"{flag}: {shown(text)} is no time: write 24h, or 2026-11-24T08:00Z.") from None
+    return timestamp(moment if moment.tzinfo else moment.astimezone())

@@ -1,0 +1,272 @@
+"""farhand execution: what is sent for which words, and what is shown of the answers."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from farhand.api.scheduler.v1 import execution_pb2 as pb
+from farhand.api.scheduler.v1.execution_service_pb2 import (
+    CreateExecutionResponse,
+    GetExecutionResponse,
+    KillExecutionResponse,
+    ListExecutionsResponse,
+    ReadFileResponse,
+    TailExecutionLogsResponse,
+    WatchExecutionResponse,
+)
+from farhand.api.scheduler.v1.job_service_pb2 import ExplainJobResponse
+from farhand.api.types.v1.fallback_pb2 import FALLBACK_WAIT
+from farhand.api.types.v1.log_record_pb2 import LOG_STREAM_STDOUT, LogRecord
+from farhand.cli import execution_follow
+from farhand.cli.execution_follow import merged
+from farhand.cli.execution_view import tree
+from farhand.kernel.errors import ShuttingDown
+from tests.unit.cli.conftest import Farhand
+from tests.unit.cli.scripted_servers import ScriptedServers
+
+ID = "x3k8w0q2zr9m1t"
+
+
+def a_run(task_id: str, state: str = "SUCCESS", **fields: Any) -> pb.TaskRun:
+    """A task run of a leaf, unless job_id="" says otherwise."""
+    known: dict[str, Any] = {"job_id": f"job-{task_id}", "attempt": 1, **fields}
+    run = pb.TaskRun(task_id=task_id, state=pb.TaskRunState.Value(f"TASK_RUN_STATE_{state}"), **known)
+    run.id = f"t-{task_id}-{run.attempt}"
+    if run.job_id:
+        run.fallback = FALLBACK_WAIT
+    return run
+
+
+def an_execution(state: str, *runs: pb.TaskRun, **fields: Any) -> pb.Execution:
+    return pb.Execution(
+        id=ID,
+        tenant="main",
+        namespace="company.team",
+        flow_id="nightly",
+        flow_revision=4,
+        state=pb.ExecutionState.Value(f"EXECUTION_STATE_{state}"),
+        task_runs=runs,
+        **fields,
+    )
+
+
+def test_create_sends_inputs_labels_and_revision_and_prints_the_id(
+    farhand: Farhand, servers: ScriptedServers, tmp_path: Path
+) -> None:
+    servers.on["CreateExecution"] = CreateExecutionResponse(execution=an_execution("CREATED"))
+    more = tmp_path / "inputs.yaml"
+    more.write_text("size: 3\ndate: 2026-11-23\n")
+    result = farhand(
+        *("execution", "create", "company.team/nightly", "--revision", "4", "--inputs", str(more)),
+        *("--input", "date=2026-11-24", "-i", "formula=a=b", "--label", "by=me", "--request-id", "r"),
+    )
+    assert (result.code, result.out) == (0, f"{ID}\n")
+    [request] = servers.requests["CreateExecution"]
+    assert (request.namespace, request.flow_id, request.flow_revision) == ("company.team", "nightly", 4)
+    assert MessageToDict(request.inputs) == {"size": 3.0, "date": "2026-11-24", "formula": "a=b"}
+    assert (dict(request.labels), request.request_id) == ({"by": "me"}, "r")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--input", "date"), "--input: 'date' is not NAME=VALUE"),
+        (("--label", "=x"), "--label: '=x' is not NAME=VALUE"),
+        (("--input", "a=1", "--input", "a=2"), "--input: 'a' is given twice"),
+        (("--inputs", "nowhere.json"), "nowhere.json can't be read"),
+    ],
+)
+def test_words_that_are_no_inputs_are_wrong_use(
+    farhand: Farhand, servers: ScriptedServers, words: tuple[str, ...], said: str
+) -> None:
+    result = farhand("execution", "create", "company.team/nightly", *words)
+    assert (result.code, said in result.err) == (2, True)
+    assert not servers.requests
+
+
+def test_list_sends_every_filter(farhand: Farhand, servers: ScriptedServers) -> None:
+    servers.on["ListExecutions"] = ListExecutionsResponse(executions=[an_execution("FAILED", labels={"by": "me"})])
+    result = farhand(
+        *("execution", "list", "--flow", "company.team/nightly", "--state", "failed", "--label", "by=me"),
+        *("--since", "24h", "--until", "2026-11-24T08:00Z"),
+    )
+    assert result.out.splitlines()[1].split() == [ID, "FAILED", "company.team/nightly", "4", "by=me", "-", "-"]
+    [request] = servers.requests["ListExecutions"]
+    assert (request.namespace, request.flow_id) == ("company.team", "nightly")
+    assert list(request.states) == [pb.EXECUTION_STATE_FAILED]
+    assert dict(request.labels) == {"by": "me"}
+    assert request.created_before.ToJsonString() == "2026-11-24T08:00:00Z"
+    assert request.HasField("created_after")
+    assert farhand("execution", "list", "--since", "yesterday").code == 2
+    assert farhand("execution", "list", "--flow", "a/b", "--namespace", "a").code == 2
+
+
+def test_get_shows_the_tree_of_tasks_with_what_each_needs_told(farhand: Farhand, servers: ScriptedServers) -> None:
+    runs = (
+        a_run("fetch", "FAILED", attempt=1, message="exit code 1"),
+        a_run(
+            "fetch",
+            attempt=2,
+            worker="vm-1",
+            create_time=Timestamp(seconds=10),
+            start_time=Timestamp(seconds=12),
+            end_time=Timestamp(seconds=15),
+        ),
+        a_run("both", "RUNNING", job_id=""),
+        a_run("train", "CREATED", parent_task_id="both", worker_group="gpu"),
+    )
+    servers.on["GetExecution"] = GetExecutionResponse(execution=an_execution("RUNNING", *runs))
+    result = farhand("execution", "get", ID)
+    shown = [line for line in result.out.splitlines() if line.startswith(("fetch", "both", "  train"))]
+    assert [line.split()[:3] for line in shown] == [
+        ["fetch", "SUCCESS", "_default"],
+        ["both", "RUNNING", "-"],
+        ["train", "CREATED", "gpu"],
+    ]
+    assert "vm-1" in shown[0] and " 2s" in shown[0] and " 3s" in shown[0] and "attempt 2" in shown[0]
+    assert len(json.loads(farhand("execution", "get", ID, "--output", "json").out)["task_runs"]) == 4
+
+
+def test_no_task_run_is_left_out_of_the_tree() -> None:
+    runs = [a_run("a"), a_run("b", parent_task_id="gone"), a_run("c", parent_task_id="a")]
+    assert [(line.depth, line.run.task_id) for line in tree(an_execution("RUNNING", *runs))] == [
+        (0, "a"),
+        (1, "c"),
+        (0, "b"),
+    ]
+
+
+def test_kill_prints_the_state(farhand: Farhand, servers: ScriptedServers) -> None:
+    servers.on["KillExecution"] = KillExecutionResponse(execution=an_execution("KILLING"))
+    assert farhand("execution", "kill", ID).out == f"{ID} KILLING\n"
+
+
+def some_lines(task: str, *texts: str, fence: int = 1, last: bool = False) -> TailExecutionLogsResponse:
+    return TailExecutionLogsResponse(
+        task_run_id=f"t-{task}",
+        task_id=task,
+        attempt=1,
+        fence=fence,
+        records=[LogRecord(text=text, stream=LOG_STREAM_STDOUT) for text in texts],
+        execution=an_execution("SUCCESS") if last else None,
+    )
+
+
+def test_logs_have_their_task_before_them_unless_one_was_asked_for(farhand: Farhand, servers: ScriptedServers) -> None:
+    servers.on["TailExecutionLogs"] = [some_lines("a", "one"), some_lines("b", "two")]
+    assert farhand("execution", "logs", ID).out == "a | one\nb | two\n"
+    documents = [json.loads(line) for line in farhand("execution", "logs", ID, "--output", "json").out.splitlines()]
+    assert [(each["task_id"], each["text"]) for each in documents] == [("a", "one"), ("b", "two")]
+    servers.on["TailExecutionLogs"] = [some_lines("a", "one")]
+    assert farhand("execution", "logs", ID, "--task", "a").out == "one\n"
+
+
+@pytest.mark.parametrize(("state", "code"), [("SUCCESS", 0), ("WARNING", 0), ("FAILED", 1), ("KILLED", 1)])
+def test_follow_exits_by_the_final_state(farhand: Farhand, servers: ScriptedServers, state: str, code: int) -> None:
+    servers.on |= {
+        "CreateExecution": CreateExecutionResponse(execution=an_execution("CREATED")),
+        "GetExecution": GetExecutionResponse(execution=an_execution("CREATED")),
+        "WatchExecution": [
+            WatchExecutionResponse(execution=an_execution("RUNNING", a_run("a", "CREATED", worker_group="gpu"))),
+            WatchExecutionResponse(execution=an_execution(state, a_run("a", state), message="because")),
+        ],
+        "TailExecutionLogs": [some_lines("a", "hello"), some_lines("a", last=True)],
+    }
+    result = farhand("execution", "create", "company.team/nightly", "--follow")
+    assert (result.code, result.out) == (code, "a | hello\n")
+    assert f"farhand: execution {ID} of company.team/nightly revision 4\n" in result.err
+    assert "farhand: a CREATED in group gpu\n" in result.err
+    assert f"ended {state}: because" in result.err
+    document = json.loads(
+        farhand("execution", "follow", ID, "--output", "json").out.partition("{\n")[2].join(("{", ""))
+    )
+    assert document["state"] == f"EXECUTION_STATE_{state}"
+
+
+def test_after_a_cut_every_line_is_printed_once(farhand: Farhand, servers: ScriptedServers) -> None:
+    watched = tailed = 0
+
+    def watch(_: Any, __: Any) -> Iterator[WatchExecutionResponse]:
+        nonlocal watched
+        watched += 1
+        yield WatchExecutionResponse(execution=an_execution("RUNNING", a_run("a", "RUNNING")))
+        if watched == 1:
+            raise ShuttingDown("This scheduler stops.")
+        yield WatchExecutionResponse(execution=an_execution("SUCCESS", a_run("a")))
+
+    def tail(_: Any, __: Any) -> Iterator[TailExecutionLogsResponse]:
+        nonlocal tailed
+        tailed += 1
+        yield some_lines("a", "one", "two")
+        if tailed == 1:
+            raise ShuttingDown("This scheduler stops.")
+        yield some_lines("a", "three")
+        yield some_lines("a", "four", fence=2, last=True)
+
+    servers.on |= {
+        "GetExecution": GetExecutionResponse(execution=an_execution("RUNNING")),
+        "WatchExecution": watch,
+        "TailExecutionLogs": tail,
+    }
+    result = farhand("execution", "follow", ID)
+    assert (result.code, result.out) == (0, "a | one\na | two\na | three\na | four\n")
+    assert "The execution goes on; trying again." in result.err
+
+
+def test_who_waits_says_why(farhand: Farhand, servers: ScriptedServers, monkeypatch: pytest.MonkeyPatch) -> None:
+    import threading
+
+    explained = threading.Event()
+
+    def explain(_: Any, __: Any) -> ExplainJobResponse:
+        explained.set()
+        return ExplainJobResponse(message="Its worker group 'gpu' has no active worker.")
+
+    def watch(_: Any, __: Any) -> Iterator[WatchExecutionResponse]:
+        yield WatchExecutionResponse(execution=an_execution("RUNNING", a_run("a", "CREATED", worker_group="gpu")))
+        assert explained.wait(30)
+        yield WatchExecutionResponse(execution=an_execution("RUNNING", a_run("b", "RUNNING")))
+        yield WatchExecutionResponse(execution=an_execution("KILLED", a_run("a", "KILLED")))
+
+    monkeypatch.setattr(execution_follow, "EXPLAIN_EVERY", 0.01)
+    servers.on |= {
+        "GetExecution": GetExecutionResponse(execution=an_execution("RUNNING")),
+        "WatchExecution": watch,
+        "ExplainJob": explain,
+        "TailExecutionLogs": [some_lines("a", last=True)],
+    }
+    farhand("execution", "follow", ID)
+    assert explained.is_set()
+
+
+def test_what_did_not_change_is_kept() -> None:
+    before = an_execution("RUNNING", a_run("a"), a_run("b", "RUNNING"))
+    after = merged(before, an_execution("RUNNING", a_run("b"), a_run("c", "CREATED")))
+    states = [(run.task_id, pb.TaskRunState.Name(run.state)) for run in after.task_runs]
+    assert states == [
+        ("a", "TASK_RUN_STATE_SUCCESS"),
+        ("b", "TASK_RUN_STATE_SUCCESS"),
+        ("c", "TASK_RUN_STATE_CREATED"),
+    ]
+
+
+def test_files_are_listed_and_read(farhand: Farhand, servers: ScriptedServers) -> None:
+    run, other = a_run("make"), a_run("copy")
+    run.outputs.update({"outputFiles": {"data.csv": "farhand:///1", "more.csv": "farhand:///2"}})
+    other.outputs.update({"outputFiles": {"data.csv": "farhand:///3"}})
+    servers.on |= {
+        "GetExecution": GetExecutionResponse(execution=an_execution("SUCCESS", run, other)),
+        "ReadFile": [ReadFileResponse(size=6, chunk=b"a,b"), ReadFileResponse(chunk=b"\n1,")],
+    }
+    assert "make  1        more.csv  farhand:///2" in farhand("execution", "files", ID).out
+    assert farhand("execution", "files", ID, "--get", "more.csv").out == "a,b\n1,"
+    assert servers.requests["ReadFile"][0].uri == "farhand:///2"
+    farhand("execution", "files", ID, "--get", "copy/data.csv")
+    assert servers.requests["ReadFile"][1].uri == "farhand:///3"
+    assert "Name the task, too" in farhand("execution", "files", ID, "--get", "data.csv").err
+    assert farhand("execution", "files", ID, "--get", "none").code == 1
