@@ -32,7 +32,7 @@ from farhand.kernel.flow.model import (
     WorkerGroupRef,
 )
 from farhand.kernel.flow.problem import Problem, Severity
-from farhand.kernel.flow.reading import Reading, read_flow
+from farhand.kernel.flow.reading import Reading, read_flow, read_plugin_defaults
 from farhand.kernel.flow.schema import json_schema
 from farhand.kernel.flow.source import Source
 from farhand.kernel.flow.types import KnownTypes
@@ -66,5 +66,6 @@ __all__ = [
     "levels",
     "of_flow",
     "read_flow",
+    "read_plugin_defaults",
     "wait_timeout",
 ]

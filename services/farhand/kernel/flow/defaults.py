@@ -36,8 +36,8 @@ def matching(declaration: Declaration, type_name: str, *, forced: bool) -> list[
 def effective(written: Mapping[str, Any], declarations: Sequence[Declaration]) -> dict[str, Any]:
     """A task's or trigger's mapping with all that it inherits.
 
-    `declarations`: the flow's, then those of `around`. The result holds no nulls at its top, and shares
-    what it did not merge with what it was given.
+    `declarations`: the flow's, then those of `around`. Nulls stay where nothing is inherited in
+    their place.
     """
     return _applied(written, declarations)
 
@@ -48,19 +48,19 @@ def inherit(task: Task, declarations: Sequence[Declaration]) -> Task:
 
 
 def _applied(written: Mapping[str, Any], declarations: Sequence[Declaration]) -> dict[str, Any]:
-    merged: dict[str, Any] = {}
-    type_name = written.get("type")
-    if isinstance(type_name, str):
-        for declaration in reversed(declarations):
-            for default in matching(declaration, type_name, forced=True):
-                merged = _merged(merged, default.values.written())
-        merged = _merged(merged, written)
+    layers = [written]  # the strongest first
+    if isinstance(type_name := written.get("type"), str):
         for declaration in declarations:
-            for default in matching(declaration, type_name, forced=False):
-                merged = _merged(merged, default.values.written())
-    else:
-        merged = _merged(merged, written)
+            layers = [*_values(declaration, type_name, forced=True), *layers]
+            layers += _values(declaration, type_name, forced=False)
+    merged: dict[str, Any] = {}
+    for layer in reversed(layers):
+        merged = _merged(layer, merged)
     return {name: _inside(value, declarations) for name, value in merged.items()}
+
+
+def _values(declaration: Declaration, type_name: str, *, forced: bool) -> list[dict[str, Any]]:
+    return [default.values.written() for default in matching(declaration, type_name, forced=forced)]
 
 
 def _inside(value: Any, declarations: Sequence[Declaration]) -> Any:
@@ -72,13 +72,12 @@ def _inside(value: Any, declarations: Sequence[Declaration]) -> Any:
 
 
 def _merged(strong: Mapping[str, Any], weak: Mapping[str, Any]) -> dict[str, Any]:
-    """Both, deeply; where both say something, the strong one's."""
+    """Both, deeply; where both say something, the strong one's. The strong one's names come first."""
     merged = dict(strong)
     for name, value in weak.items():
         own = merged.get(name)
         if own is None:
-            if value is not None:
-                merged[name] = value
+            merged[name] = value
         elif isinstance(own, Mapping) and isinstance(value, Mapping):
             merged[name] = _merged(own, value)
     return merged

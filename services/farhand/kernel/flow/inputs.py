@@ -1,15 +1,158 @@
-"""Inputs of an execution: checked when it is created, all at once."""
+"""Inputs of an execution: checked when it is created, all at once.
 
-from collections.abc import Mapping
+A text is taken for every type, for that is what `--input size=5` gives. Values are
+JSON afterwards: dates and durations stay texts, dates in one form.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
+from farhand.kernel.durations import parse_duration
 from farhand.kernel.errors import Violation
-from farhand.kernel.flow.model import Flow
+from farhand.kernel.flow.model import LONGEST_DURATION, Flow, Input, InputType
+from farhand.kernel.kinds import kind
+from farhand.kernel.names import near_matches, shown
+
+LARGEST_INTEGER = 1 << 53  # beyond it JSON's numbers are no longer exact
+_INTEGER = re.compile(r"[-+]?[0-9]{1,20}")
+
+
+class _Wrong(Exception):
+    """A value is not what the input takes."""
 
 
 def check_inputs(flow: Flow, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Violation]]:
     """The values of all inputs, with defaults, and what is wrong; paths are like `inputs.size`.
 
-    Texts are converted (`--input size=5`). An input that is not required and not given is None.
+    An input that is not required, not given and has no default is None, as is one that is given as null.
     """
-    return {input.id: given.get(input.id, input.defaults) for input in flow.inputs}, []
+    values: dict[str, Any] = {}
+    violations: list[Violation] = []
+    known = [each.id for each in flow.inputs]
+    for name in given:
+        if name not in known:
+            near = near_matches(name, known)
+            if near:
+                hint = f" Did you mean {' or '.join(near)}?"
+            else:
+                hint = f" It has {', '.join(known)}." if known else " It has none."
+            violations.append(Violation(f"inputs.{name[:100]}", f"the flow has no input {shown(name)}.{hint}"))
+    for each in flow.inputs:
+        value = given.get(each.id)
+        if value is None:
+            value = each.defaults
+        if value is None:
+            if each.required:
+                violations.append(Violation(f"inputs.{each.id}", f"is required: {_WANTED[each.type]}"))
+            values[each.id] = None
+            continue
+        try:
+            values[each.id] = _CONVERSIONS[each.type](value)
+        except _Wrong as error:
+            violations.append(Violation(f"inputs.{each.id}", str(error)))
+    return values, violations
+
+
+def check_default(of: Input) -> list[Violation]:
+    """What is wrong with an input's own default."""
+    if of.defaults is None:
+        return []
+    try:
+        _CONVERSIONS[of.type](of.defaults)
+    except _Wrong as error:
+        return [Violation("defaults", str(error))]
+    return []
+
+
+_WANTED: Mapping[InputType, str] = {
+    InputType.STRING: "a text",
+    InputType.INT: "a whole number",
+    InputType.FLOAT: "a number",
+    InputType.BOOLEAN: "true or false",
+    InputType.DATETIME: "a date and time with its offset, such as 2026-01-31T08:00:00Z",
+    InputType.DURATION: "a duration such as PT1M30S",
+}
+
+
+def _wrong(type: InputType, value: Any) -> _Wrong:
+    what = shown(value) if isinstance(value, str) else kind(value)
+    return _Wrong(f"must be {_WANTED[type]}, not {what}")
+
+
+def _string(value: Any) -> str:
+    if not isinstance(value, str):
+        raise _wrong(InputType.STRING, value)
+    if "\0" in value:
+        raise _Wrong("must not hold a NUL character")
+    return value
+
+
+def _int(value: Any) -> int:
+    if isinstance(value, str) and _INTEGER.fullmatch(value.strip()):
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():  # JSON on the wire has no other numbers
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _wrong(InputType.INT, value)
+    if abs(value) > LARGEST_INTEGER:
+        raise _Wrong(f"is too large: at most {LARGEST_INTEGER}, above which numbers are not exact")
+    return value
+
+
+def _float(value: Any) -> float:
+    if isinstance(value, str):
+        try:
+            value = float(value) if "_" not in value else value
+        except ValueError:
+            raise _wrong(InputType.FLOAT, value) from None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _wrong(InputType.FLOAT, value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _Wrong("must be finite")
+    return value
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and (word := value.strip().casefold()) in ("true", "false"):
+        return word == "true"
+    raise _wrong(InputType.BOOLEAN, value)
+
+
+def _datetime(value: Any) -> str:
+    """In the form that expressions have for all dates: ISO-8601 with an offset."""
+    if not isinstance(value, str):
+        raise _wrong(InputType.DATETIME, value)
+    try:
+        moment = datetime.fromisoformat(value.strip())
+    except ValueError:
+        raise _wrong(InputType.DATETIME, value) from None
+    if moment.tzinfo is None:
+        raise _wrong(InputType.DATETIME, value)
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def _duration(value: Any) -> str:
+    if not isinstance(value, str):
+        raise _wrong(InputType.DURATION, value)
+    try:
+        seconds = parse_duration(value)
+    except ValueError:
+        raise _wrong(InputType.DURATION, value) from None
+    if seconds > LONGEST_DURATION:
+        raise _Wrong("is longer than ten years")
+    return value.strip()
+
+
+_CONVERSIONS: Mapping[InputType, Callable[[Any], Any]] = {
+    InputType.STRING: _string,
+    InputType.INT: _int,
+    InputType.FLOAT: _float,
+    InputType.BOOLEAN: _boolean,
+    InputType.DATETIME: _datetime,
+    InputType.DURATION: _duration,
+}

@@ -24,6 +24,7 @@ from pydantic import (
     Field,
     StringConstraints,
     Tag,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
@@ -82,9 +83,16 @@ def _as_text(value: Any) -> Any:
 
 
 Id = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_-]*$", min_length=1, max_length=100)]
-Duration = Annotated[str, AfterValidator(_duration)]
+_DURATION_SCHEMA = WithJsonSchema(
+    {
+        "type": "string",
+        "pattern": r"^([Pp](\d+[Dd])?([Tt](\d+[Hh])?(\d+[Mm])?(\d+(\.\d+)?[Ss])?)?|(\d+(\.\d+)?(ms|s|m|h|d))+)$",
+    }
+)
+_SCALAR_SCHEMA = WithJsonSchema({"type": ["string", "number", "boolean"]})
+Duration = Annotated[str, AfterValidator(_duration), _DURATION_SCHEMA]
 """ISO-8601 (PT1M30S), or as people write it (90s); up to ten years."""
-SomeDuration = Annotated[str, AfterValidator(_some_duration)]
+SomeDuration = Annotated[str, AfterValidator(_some_duration), _DURATION_SCHEMA]
 """A Duration that is longer than nothing."""
 TypeName = Annotated[str, AfterValidator(_task_type)]
 Text = Annotated[str, AfterValidator(_text)]
@@ -216,7 +224,7 @@ class If(_Step):
     """Flow control: one of two lists of tasks, one after another."""
 
     type: Literal["io.kestra.plugin.core.flow.If"]
-    condition: Annotated[str, BeforeValidator(_as_text)] = Field(
+    condition: Annotated[str, BeforeValidator(_as_text), _SCALAR_SCHEMA] = Field(
         description="An expression; false are: empty, false, 0, null, none."
     )
     then: Annotated[tuple["AnyTask", ...], Field(strict=False)] = Field(min_length=1, description="Run if it is true.")
@@ -232,15 +240,16 @@ class If(_Step):
 
 CONTROL: Mapping[str, type[Parallel] | type[If]] = {PARALLEL: Parallel, IF: If}
 """The flow control that there is, by its type."""
+LEAF = "(leaf)"  # the tag of all other tasks
 
 
 def _kind(value: Any) -> str:
     name = value.get("type") if isinstance(value, Mapping) else getattr(value, "type", None)
-    return name if isinstance(name, str) and name in CONTROL else "leaf"
+    return name if isinstance(name, str) and name in CONTROL else LEAF
 
 
 AnyTask = Annotated[
-    Annotated[Parallel, Tag(PARALLEL)] | Annotated[If, Tag(IF)] | Annotated[Task, Tag("leaf")], Discriminator(_kind)
+    Annotated[Parallel, Tag(PARALLEL)] | Annotated[If, Tag(IF)] | Annotated[Task, Tag(LEAF)], Discriminator(_kind)
 ]
 
 
@@ -283,7 +292,9 @@ class Flow(Part):
     id: Id = Field(description="Its name inside the namespace.")
     namespace: Annotated[str, AfterValidator(_namespace)] = Field(description="A dotted name, e.g. company.team.")
     description: Text | None = Field(None, description="For people.")
-    labels: dict[LabelName, Annotated[Text, BeforeValidator(_as_text)]] = Field({}, description="Names and texts.")
+    labels: dict[LabelName, Annotated[Text, BeforeValidator(_as_text), _SCALAR_SCHEMA]] = Field(
+        {}, description="Names and texts."
+    )
     inputs: Annotated[tuple[Input, ...], Field(strict=False)] = Field((), description="What an execution is given.")
     variables: dict[str, Any] = Field({}, description="Values for expressions: {{ vars.name }}.")
     tasks: Annotated[tuple[AnyTask, ...], Field(strict=False)] = Field(

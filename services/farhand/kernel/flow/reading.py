@@ -1,15 +1,25 @@
-"""From a source to a flow, with all that is wrong told at once."""
+"""From a source to a flow, with all that is wrong told at once.
 
-from collections.abc import Callable, Sequence
+The shape is pydantic's to check (model.py), its words ours (wording.py). What one
+part says about another is checked on the plain data, part by part, so that a flow
+with a wrong shape is still told what else is wrong: checks.py.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import ValidationError
 
+from farhand.kernel.errors import Violation
+from farhand.kernel.flow import checks
 from farhand.kernel.flow.declarations import Declaration
-from farhand.kernel.flow.model import Flow
+from farhand.kernel.flow.model import Flow, PluginDefault
 from farhand.kernel.flow.problem import Problem, Severity
-from farhand.kernel.flow.source import Source
+from farhand.kernel.flow.source import MOST_PROBLEMS, Source, path_text
 from farhand.kernel.flow.types import KnownTypes
+from farhand.kernel.flow.wording import told
+from farhand.kernel.kinds import kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,19 +35,79 @@ class Reading:
         return [problem for problem in self.problems if problem.severity is Severity.ERROR]
 
 
+def _any_group(key: str) -> str:
+    return ""
+
+
 def read_flow(
     source: Source,
     known: KnownTypes,
     declarations: Sequence[Declaration] = (),
-    check_group: Callable[[str], str] = lambda key: "",
+    check_group: Callable[[str], str] = _any_group,
 ) -> Reading:
     """Read a flow and tell all that is wrong with it.
 
     `declarations` are those of `around` for `source.namespace`: what a task inherits counts when it is asked
     whether it has what its type needs. `check_group` answers for each literal key ("" is the default group)
     why the flow may not name it, with near matches; empty: it may.
+
+    At most 100 problems are told, and then that there are more.
     """
-    try:
-        return Reading(Flow.model_validate(source.data), [])
-    except ValidationError as error:
-        return Reading(None, [Problem(0, 0, ".".join(map(str, each["loc"])), each["msg"]) for each in error.errors()])
+    data = source.data
+    problems = list(source.problems)
+    flow = None
+    if isinstance(data, dict):
+        shape = {name: value for name, value in data.items() if name not in checks.NOT_YET}
+        if too_many := checks.too_many_tasks(source):
+            problems.append(too_many)
+        else:
+            try:
+                flow = Flow.model_validate(shape)
+            except ValidationError as error:
+                problems += [
+                    source.problem(path, message, key=is_name)
+                    for path, message, is_name in told(error, shape, Flow, "a flow")
+                ]
+            problems += checks.Checks(source, known, declarations, check_group).problems()
+    elif not problems:
+        problems.append(source.problem((), f"a flow is a map with id, namespace and tasks, not {kind(data)}"))
+    reading = Reading(flow, _ordered(problems))
+    return Reading(None, reading.problems) if reading.errors else reading
+
+
+def read_plugin_defaults(
+    values: Sequence[Mapping[str, Any]], path: str, check_group: Callable[[str], str] = _any_group
+) -> tuple[tuple[PluginDefault, ...], list[Violation]]:
+    """The plugin defaults of a namespace or tenant, `{"type": …, "forced": …, "values": {…}}` each.
+
+    Paths of violations begin with `path`. `check_group` is that of read_flow.
+    """
+    defaults: list[PluginDefault] = []
+    violations: list[Violation] = []
+    for index, value in enumerate(values):
+        where = f"{path}[{index}]"
+        try:
+            default = PluginDefault.model_validate(value)
+        except ValidationError as error:
+            violations += [
+                Violation(f"{where}.{path_text(inside)}" if inside else where, message)
+                for inside, message, _ in told(error, value, PluginDefault, "plugin defaults")
+            ]
+            continue
+        defaults.append(default)
+        group = default.values.worker_group
+        if group is not None and (why := checks.why_no_group(group.key, check_group)):
+            violations.append(Violation(f"{where}.values.workerGroup.key", why))
+    return tuple(defaults), violations
+
+
+def _ordered(problems: Sequence[Problem]) -> list[Problem]:
+    """By their places, one for each value, errors before warnings where there are too many."""
+    by_place: dict[tuple[int, int, str], Problem] = {}
+    for problem in problems:
+        by_place.setdefault((problem.line, problem.column, problem.path), problem)
+    first = sorted(by_place.values(), key=lambda problem: problem.severity is Severity.WARNING)[:MOST_PROBLEMS]
+    ordered = sorted(first, key=lambda problem: (problem.line, problem.column))
+    if len(by_place) > len(first):
+        ordered.append(Problem(0, 0, "", "there are more problems, not told here", ordered[-1].severity))
+    return ordered

@@ -1,11 +1,68 @@
-"""The JSON Schema of the flow language, for editors."""
+"""The JSON Schema of the flow language, for editors: completion, descriptions, red lines under what is wrong.
 
+It is made from the models. It is laxer than read_flow where only the server knows:
+it asks for no property that plugin defaults may bring, and knows no groups.
+"""
+
+from collections.abc import Mapping
 from typing import Any
 
-from farhand.kernel.flow.model import Flow
-from farhand.kernel.flow.types import KnownTypes
+from farhand.kernel.flow.model import CONTROL, Flow, Task
+from farhand.kernel.flow.types import BUILT_IN, TRIGGERS, KnownTypes
+
+_DRAFT = "https://json-schema.org/draft/2020-12/schema"
+_ANY_TASK = {"$ref": "#/$defs/AnyTask"}
 
 
 def json_schema(known: KnownTypes) -> dict[str, Any]:
-    """JSON Schema 2020-12."""
-    return Flow.model_json_schema()
+    """JSON Schema 2020-12. Types that workers brought along are named, with free properties."""
+    schema = Flow.model_json_schema()
+    parts: dict[str, Any] = schema.pop("$defs")
+    leaf = parts.pop("Task")
+    by_type = {name: parts.pop(model.__name__) for name, model in CONTROL.items()}
+    for name, model in BUILT_IN.items():
+        own = model.model_json_schema()
+        parts |= own.pop("$defs", {})
+        by_type[name] = _of_type(leaf, name, own)
+    for name in sorted(known.told - by_type.keys()):
+        by_type[name] = _of_type(leaf, name, {"additionalProperties": True, "description": "A type of your workers."})
+    parts |= by_type
+    parts["AnyTask"] = {
+        "type": "object",
+        "required": ["id", "type"],
+        "properties": {"type": {"enum": sorted(by_type), "description": Task.model_fields["type"].description}},
+        "allOf": [
+            {
+                "if": {"required": ["type"], "properties": {"type": {"const": name}}},
+                "then": {"$ref": f"#/$defs/{name}"},
+            }
+            for name in sorted(by_type)
+        ],
+    }
+    parts["Trigger"]["properties"]["type"] = {"enum": sorted(TRIGGERS)}
+    schema["$defs"] = dict(sorted(parts.items()))
+    return {"$schema": _DRAFT, "title": "A Farhand flow", **_tidy(schema)}
+
+
+def _of_type(leaf: Mapping[str, Any], name: str, own: Mapping[str, Any]) -> dict[str, Any]:
+    """What is common to all tasks, and the type's own."""
+    return {
+        "type": "object",
+        "description": own["description"],
+        "required": ["id", "type"],
+        "properties": {**leaf["properties"], **own.get("properties", {}), "type": {"const": name}},
+        "additionalProperties": own.get("additionalProperties", False),
+    }
+
+
+def _tidy(value: Any) -> Any:
+    """Without pydantic's titles and null defaults, and with every list of tasks told in one way."""
+    if isinstance(value, list):
+        return [_tidy(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "oneOf" in value:  # the union of all tasks
+        return dict(_ANY_TASK)
+    # A title beside a type is a keyword; `title` among properties has a map.
+    noise = {name for name in ("title", "default") if name in value and not isinstance(value[name], dict)}
+    return {name: _tidy(item) for name, item in value.items() if name not in noise}

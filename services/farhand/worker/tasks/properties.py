@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from farhand.kernel.errors import Violation
+from farhand.kernel.kinds import kind
 from farhand.kernel.names import near_matches, shown
 from farhand.worker.tasks.base import Outcome, failed
 
@@ -74,16 +75,3 @@ def variable(value: str | int | float | bool) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return value if isinstance(value, str) else str(value)
-
-
-def kind(value: Any) -> str:
-    """The name of a value's type as people who write YAML know it."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return "a boolean"
-    if isinstance(value, int | float):
-        return "a number"
-    if isinstance(value, str):
-        return "a string"
-    return "a list" if isinstance(value, list) else "a map"

@@ -1,10 +1,43 @@
 """Task types: which there are, and what each takes.
 
-The built-in ones have a model of their properties each, one file per family. Types
-that workers brought along are known by name; what they take only they know.
+The built-in ones have a model of their properties each. Types that workers brought
+along are known by name alone: what they take only they know.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from farhand.kernel.flow.model import CONTROL
+from farhand.kernel.flow.types import core, http, script
+from farhand.kernel.flow.types.properties import Properties
+from farhand.kernel.names import near_matches, shown
+
+BUILT_IN: Mapping[str, type[Properties]] = {
+    "farhand.core.Noop": core.Noop,
+    "io.kestra.plugin.core.debug.Return": core.Return,
+    "io.kestra.plugin.core.execution.Fail": core.Fail,
+    "io.kestra.plugin.core.flow.Sleep": core.Sleep,
+    "io.kestra.plugin.core.http.Request": http.Request,
+    "io.kestra.plugin.core.log.Log": core.Log,
+    "io.kestra.plugin.scripts.python.Commands": script.Commands,
+    "io.kestra.plugin.scripts.python.Script": script.InlineScript,
+    "io.kestra.plugin.scripts.shell.Commands": script.Commands,
+    "io.kestra.plugin.scripts.shell.Script": script.InlineScript,
+}
+"""What runs on workers, and its properties."""
+
+TRIGGERS = frozenset(
+    {
+        "io.kestra.plugin.core.trigger.Schedule",
+        "io.kestra.plugin.core.http.Trigger",
+        "io.kestra.plugin.fs.local.Trigger",
+    }
+)
+
+NOT_YET = frozenset(
+    {"io.kestra.plugin.core.flow.Sequential", "io.kestra.plugin.core.flow.Switch", "io.kestra.plugin.core.flow.ForEach"}
+)
+"""Types that a later version brings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,3 +45,35 @@ class KnownTypes:
     """The built-in types and those that workers of the roll ever told."""
 
     told: frozenset[str] = frozenset()
+
+    @property
+    def tasks(self) -> frozenset[str]:
+        """All that a task can be."""
+        return self.told | BUILT_IN.keys() | CONTROL.keys()
+
+    def why_no_task(self, name: str) -> str:
+        """Why a task can't be of the type, with near matches; empty: it can."""
+        if name in self.tasks:
+            return ""
+        if name in NOT_YET:
+            return f"{name} is not there yet; flow control is {' and '.join(CONTROL)}"
+        if name in TRIGGERS:
+            return f"{name} is a trigger's type: put it under triggers"
+        return f"there is no task type {shown(name, 200)}" + _hint(name, self.tasks)
+
+    @staticmethod
+    def why_no_trigger(name: str) -> str:
+        """Why a trigger can't be of the type, with near matches; empty: it can."""
+        return "" if name in TRIGGERS else f"there is no trigger type {shown(name, 200)}" + _hint(name, TRIGGERS)
+
+
+def _hint(name: str, known: frozenset[str]) -> str:
+    """By the last part first: all types of a package look alike, and nobody knows them by heart."""
+    last = near_matches(_last(name), [_last(full) for full in known])
+    candidates = sorted(full for full in known if _last(full) in last)
+    near = near_matches(name, candidates or known) or candidates[:3]
+    return f". Did you mean {' or '.join(near)}?" if near else ""
+
+
+def _last(name: str) -> str:
+    return name.rsplit(".", 1)[-1]

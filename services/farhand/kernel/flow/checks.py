@@ -1,0 +1,229 @@
+"""What one part of a flow says about another: names, types, inherited properties, groups, expressions.
+
+It works on the plain data and passes over whatever has a wrong shape, which the
+model reports; so all that is wrong with a flow is told at once.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from farhand.kernel.flow.declarations import FLOW, Declaration
+from farhand.kernel.flow.defaults import effective, matches
+from farhand.kernel.flow.inputs import check_default
+from farhand.kernel.flow.model import CONTROL, Flow, Input, PluginDefault, Task
+from farhand.kernel.flow.problem import Problem, Severity
+from farhand.kernel.flow.source import MOST_PROBLEMS, Path, Source, path_text
+from farhand.kernel.flow.templates import TemplateCheck, is_template
+from farhand.kernel.flow.types import BUILT_IN, KnownTypes
+from farhand.kernel.flow.wording import at, known_names, told
+from farhand.kernel.names import check_group_key, group_key, shown
+
+NOT_YET = frozenset({"concurrency"})  # properties of a flow that a later version brings
+
+_COMMON = frozenset(known_names(Task))
+_LISTS = ("tasks", "errors")  # of a flow
+_INSIDE = ("tasks", "then", "else")  # of flow control
+
+
+def _tasks(data: Mapping[str, Any]) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """Every task that is a map at least, in the order of the source."""
+    waiting: list[tuple[Path, Any]] = [((name,), data.get(name)) for name in reversed(_LISTS)]
+    while waiting:
+        path, value = waiting.pop()
+        if isinstance(value, list):
+            waiting += [((*path, index), item) for index, item in reversed(list(enumerate(value)))]
+        elif isinstance(value, dict):
+            yield path, value
+            if value.get("type") in CONTROL:
+                waiting += [((*path, name), value[name]) for name in reversed(_INSIDE) if name in value]
+
+
+def too_many_tasks(source: Source) -> Problem | None:
+    """A flow is bounded, and one that is not is read no further."""
+    count = sum(1 for _ in _tasks(source.data))
+    if count <= Flow.MOST_TASKS:
+        return None
+    return source.problem(("tasks",), f"the flow has {count} tasks; at most {Flow.MOST_TASKS} are allowed", key=True)
+
+
+def why_no_group(key: str | None, check_group: Callable[[str], str]) -> str:
+    """Why a key may not stand there; empty: it may, or is not known before it is rendered."""
+    if key is None or is_template(key):
+        return ""
+    key = group_key(key)
+    if key and (violations := check_group_key("key", key)):
+        return violations[0].description
+    return check_group(key)
+
+
+class Checks:
+    """The checks of one source."""
+
+    def __init__(
+        self,
+        source: Source,
+        known: KnownTypes,
+        declarations: Sequence[Declaration],
+        check_group: Callable[[str], str],
+    ) -> None:
+        self._source = source
+        self._data: Mapping[str, Any] = source.data
+        self._known = known
+        self._check_group = check_group
+        self._defaults = dict(self._readable_defaults())
+        self._declarations = [Declaration(FLOW, plugin_defaults=tuple(self._defaults.values())), *declarations]
+        self._inherits = any(declaration.plugin_defaults for declaration in self._declarations)
+        self._found: list[Problem] = []
+        self._answers: dict[str, str] = {}  # of what is asked again and again: types and groups
+
+    def problems(self) -> list[Problem]:
+        """All that they find, errors and warnings."""
+        self._flow()
+        self._inputs()
+        ids: dict[str, Path] = {}
+        tasks = list(_tasks(self._data))
+        templates = TemplateCheck(self._data, [task["id"] for _, task in tasks if isinstance(task.get("id"), str)])
+        for path, task in tasks:
+            if len(self._found) > MOST_PROBLEMS:  # enough is told
+                break
+            self._unique(ids, path, task)
+            self._type(path, task.get("type"), self._known.why_no_task)
+            self._group(path, task)
+            self._properties(path, task)
+            self._templates(templates, path, task)
+        for index, trigger in self._maps("triggers"):
+            path = ("triggers", index)
+            self._unique(ids, path, trigger)
+            self._type(path, trigger.get("type"), self._known.why_no_trigger)
+            self._group(path, trigger)
+        self._texts(templates, ("workerGroup", "key"), at_scheduler=True)
+        for index in self._defaults:
+            self._group(("pluginDefaults", index, "values"), at(self._data, ("pluginDefaults", index, "values")))
+            self._texts(templates, ("pluginDefaults", index, "values"), at_scheduler=False)
+        return self._found
+
+    def _tell(self, path: Path, message: str, severity: Severity = Severity.ERROR, *, key: bool = False) -> None:
+        self._found.append(replace(self._source.problem(path, message, key=key), severity=severity))
+
+    def _maps(self, name: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        items = self._data.get(name)
+        for index, item in enumerate(items if isinstance(items, list) else []):
+            if isinstance(item, dict):
+                yield index, item
+
+    def _readable_defaults(self) -> Iterator[tuple[int, PluginDefault]]:
+        for index, item in self._maps("pluginDefaults"):
+            try:
+                yield index, PluginDefault.model_validate(item)
+            except ValidationError:
+                continue
+
+    def _flow(self) -> None:
+        for name in NOT_YET & self._data.keys():
+            self._tell((name,), "is not there yet: leave it out", key=True)
+        self._group((), self._data)
+        if self._data.get("triggers"):
+            self._tell(("triggers",), "are kept, and do not start executions yet", Severity.WARNING, key=True)
+
+    def _inputs(self) -> None:
+        ids: dict[str, Path] = {}
+        for index, item in self._maps("inputs"):
+            self._unique(ids, ("inputs", index), item)
+            try:
+                violations = check_default(Input.model_validate(item))
+            except ValidationError:
+                continue
+            for violation in violations:
+                self._tell(("inputs", index, "defaults"), violation.description)
+
+    def _unique(self, ids: dict[str, Path], path: Path, item: Mapping[str, Any]) -> None:
+        name = item.get("id")
+        if not isinstance(name, str):
+            return
+        if name in ids:
+            first = ids[name]
+            line, _ = self._source.place((*first, "id"))
+            self._tell((*path, "id"), f"{shown(name)} is the id of {path_text(first)} already, in line {line}")
+        else:
+            ids[name] = path
+
+    def _type(self, path: Path, name: Any, why_not: Callable[[str], str]) -> None:
+        if not isinstance(name, str):
+            return
+        if name not in self._answers:
+            self._answers[name] = why_not(name)
+        if why := self._answers[name]:
+            self._tell((*path, "type"), why)
+
+    def _group(self, path: Path, item: Mapping[str, Any]) -> None:
+        """The literal key of a task, trigger, default or flow: well formed, there, and open to the tenant."""
+        key = at(item, ("workerGroup", "key"))
+        if not isinstance(key, str):
+            return
+        if (answer := f"group {key}") not in self._answers:
+            self._answers[answer] = why_no_group(key, self._check_group)
+        if why := self._answers[answer]:
+            self._tell((*path, "workerGroup", "key"), why)
+
+    def _properties(self, path: Path, task: Mapping[str, Any]) -> None:
+        """Whether a task of a built-in type has what it needs, and no more, with what it inherits."""
+        type_name = task.get("type")
+        if not isinstance(type_name, str) or type_name not in BUILT_IN:
+            return
+        root = BUILT_IN[type_name]
+        merged = effective(task, self._declarations) if self._inherits else task
+        properties = {name: value for name, value in merged.items() if name not in _COMMON and value is not None}
+        try:
+            root.model_validate(properties)
+        except ValidationError as error:
+            for where, message, is_name in told(error, properties, root, type_name):
+                self._tell_property(path, where, message, type_name, is_name)
+
+    def _tell_property(self, path: Path, where: Path, message: str, type_name: str, is_name: bool) -> None:
+        """At the task where it says so itself or should; else where the flow's defaults do, or naming whose do."""
+        for declaration in self._declarations:
+            for default in declaration.plugin_defaults:
+                if (
+                    matches(default.type, type_name)
+                    and at(default.values.written(), where) is not None
+                    and (default.forced or at(self._data, (*path, *where)) is None)
+                ):
+                    self._tell_inherited(path, where, message, declaration, default, is_name)
+                    return
+        self._tell((*path, *where), message, key=is_name)
+
+    def _tell_inherited(
+        self, path: Path, where: Path, message: str, declaration: Declaration, default: PluginDefault, is_name: bool
+    ) -> None:
+        for index, own in self._defaults.items():
+            if own is default:
+                place: Path = ("pluginDefaults", index, "values", *where)
+                if not any(problem.path == path_text(place) for problem in self._found):
+                    self._tell(place, f"{message} (for {path_text(path)})", key=is_name)
+                return
+        self._tell(path, f"{path_text(where)} {message} (it comes from the plugin defaults of {declaration.name})")
+
+    def _templates(self, check: TemplateCheck, path: Path, task: Mapping[str, Any]) -> None:
+        """The expressions of what is rendered: properties on the worker, groups and conditions by the scheduler."""
+        if task.get("type") in CONTROL:
+            self._texts(check, (*path, "condition"), at_scheduler=True)
+            return
+        self._texts(check, (*path, "workerGroup", "key"), at_scheduler=True)
+        for name in task.keys() - _COMMON:
+            self._texts(check, (*path, name), at_scheduler=False)
+
+    def _texts(self, check: TemplateCheck, path: Path, *, at_scheduler: bool) -> None:
+        """All texts there, however deep."""
+        waiting = [(path, at(self._data, path))]
+        while waiting:
+            where, value = waiting.pop()
+            if isinstance(value, str):
+                for message, severity in check.of(value, at_scheduler=at_scheduler):
+                    self._tell(where, message, severity)
+            elif isinstance(value, dict):
+                waiting += [((*where, name), item) for name, item in value.items()]
+            elif isinstance(value, list):
+                waiting += [((*where, index), item) for index, item in enumerate(value)]

@@ -1,0 +1,456 @@
+"""A flow is read with all that is wrong told at once, each thing with line, column, path and what to do."""
+
+from pathlib import Path
+
+import pytest
+
+from farhand.kernel.flow import (
+    Declaration,
+    KnownTypes,
+    PluginDefault,
+    Reading,
+    Severity,
+    Source,
+    read_flow,
+    read_plugin_defaults,
+)
+from tests.architecture.repository import ROOT
+
+EXAMPLES = sorted(ROOT.joinpath("tests/fixtures/flows").glob("*.yaml"))
+KNOWN = KnownTypes(frozenset({"org.example.Greet"}))
+HEAD = "id: a\nnamespace: b\n"
+LOG = "type: io.kestra.plugin.core.log.Log, message: hi"
+
+
+def check_group(key: str) -> str:
+    if key in ("", "gpu"):
+        return ""
+    return f"There is no worker group '{key}'. Did you mean 'gpu'?" if key == "gpuu" else "forbidden"
+
+
+def read(text: str, *declarations: Declaration) -> Reading:
+    return read_flow(Source.of(text), KNOWN, declarations, check_group)
+
+
+def told(text: str, *declarations: Declaration) -> list[str]:
+    return [str(problem) for problem in read(text, *declarations).problems]
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
+def test_the_examples_of_the_reference_are_read_as_they_are(file: Path) -> None:
+    reading = read(file.read_text())
+    assert reading.flow is not None and reading.problems == []
+
+
+def test_there_are_examples() -> None:
+    assert len(EXAMPLES) >= 4
+
+
+@pytest.mark.parametrize(
+    ("text", "problems"),
+    [
+        ("5", ["line 1, column 1: a flow is a map with id, namespace and tasks, not a number"]),
+        ("- a", ["line 1, column 1: a flow is a map with id, namespace and tasks, not a list"]),
+        (
+            "description: x",
+            [
+                "line 1, column 1: id: is required",
+                "line 1, column 1: namespace: is required",
+                "line 1, column 1: tasks: is required",
+            ],
+        ),
+        (HEAD + "tasks: []", ["line 3, column 8: tasks: must not be empty"]),
+        (HEAD + "tasks: {id: x}", ["line 3, column 8: tasks: must be a list, not a map"]),
+        (HEAD + "tasks: [5]", ["line 3, column 9: tasks[0]: must be a map, not a number"]),
+        (
+            f"id: a b\nnamespace: b..c\ntasks: [{{id: -x, {LOG}}}]",
+            [
+                "line 1, column 5: id: 'a b' does not match ^[a-zA-Z0-9][a-zA-Z0-9_-]*$",
+                "line 2, column 12: namespace: 'b..c' does not match "
+                "^[a-zA-Z0-9][a-zA-Z0-9_-]*(\\.[a-zA-Z0-9][a-zA-Z0-9_-]*)*$",
+                "line 3, column 14: tasks[0].id: '-x' does not match ^[a-zA-Z0-9][a-zA-Z0-9_-]*$",
+            ],
+        ),
+        (
+            f"id: {'x' * 101}\nnamespace: b\ntasks: [{{id: x, {LOG}}}]",
+            ["line 1, column 5: id: has 101 characters; at most 100 are allowed"],
+        ),
+        ("id: 5\nnamespace: b\ntasks: [{id: x, type: org.example.Greet}]", ["line 1, column 5: id: must be a string, not a number: quote it"]),
+        (
+            HEAD + f"lables: {{}}\ntasks: [{{id: x, {LOG}}}]",
+            ["line 3, column 1: lables: is no property of a flow. Did you mean labels or variables?"],
+        ),
+        (
+            HEAD + f"zzz: 1\ntasks: [{{id: x, {LOG}}}]",
+            [
+                "line 3, column 1: zzz: is no property of a flow. It has id, namespace, description, labels, inputs, "
+                "variables, tasks, errors, pluginDefaults, workerGroup, triggers."
+            ],
+        ),
+        (
+            HEAD + f"concurrency: {{limit: 1}}\ntasks: [{{id: x, {LOG}}}]",
+            ["line 3, column 1: concurrency: is not there yet: leave it out"],
+        ),
+        (
+            HEAD + "tasks:\n  - id: x\n    type: io.kestra.plugin.core.debug.Retrn",
+            [
+                "line 5, column 11: tasks[0].type: there is no task type 'io.kestra.plugin.core.debug.Retrn'. "
+                "Did you mean io.kestra.plugin.core.debug.Return?"
+            ],
+        ),
+        (
+            HEAD + "tasks: [{id: x, type: org.example.Gret}]",
+            ["line 3, column 23: tasks[0].type: there is no task type 'org.example.Gret'. Did you mean org.example.Greet?"],
+        ),
+        (
+            HEAD + "tasks: [{id: x, type: io.kestra.plugin.core.flow.Switch}]",
+            [
+                "line 3, column 23: tasks[0].type: io.kestra.plugin.core.flow.Switch is not there yet; flow control is "
+                "io.kestra.plugin.core.flow.Parallel and io.kestra.plugin.core.flow.If"
+            ],
+        ),
+        (
+            HEAD + "tasks: [{id: x, type: io.kestra.plugin.core.trigger.Schedule}]",
+            [
+                "line 3, column 23: tasks[0].type: io.kestra.plugin.core.trigger.Schedule is a trigger's type: put it "
+                "under triggers"
+            ],
+        ),
+        (HEAD + "tasks: [{id: x}]", ["line 3, column 9: tasks[0].type: is required"]),
+        (
+            HEAD + "tasks: [{id: x, type: io.kestra.plugin.scripts.shell.Commands, comands: [ls]}]",
+            [
+                "line 3, column 9: tasks[0].commands: is required",
+                "line 3, column 64: tasks[0].comands: is no property of io.kestra.plugin.scripts.shell.Commands. "
+                "Did you mean commands or beforeCommands?",
+            ],
+        ),
+        (
+            HEAD + "tasks: [{id: x, type: io.kestra.plugin.core.flow.Sleep, duration: PT1S, timeuot: PT5S}]",
+            [
+                "line 3, column 73: tasks[0].timeuot: is no property of io.kestra.plugin.core.flow.Sleep. "
+                "Did you mean timeout?"
+            ],
+        ),
+        (
+            HEAD + "tasks: [{id: x, type: io.kestra.plugin.core.flow.Sleep, duration: five}]",
+            [
+                "line 3, column 67: tasks[0].duration: 'five' is not a duration; write ISO-8601 such as PT1M30S, or "
+                "90s, 2m30s, 1h"
+            ],
+        ),
+        (
+            HEAD + f"tasks: [{{id: x, {LOG}, timeout: 90}}]",
+            ["line 3, column 71: tasks[0].timeout: must be a string, not a number: quote it"],
+        ),
+        (
+            HEAD + f"tasks: [{{id: x, {LOG}, timeout: '90'}}]",
+            [
+                "line 3, column 71: tasks[0].timeout: '90' is not a duration; write ISO-8601 such as PT1M30S, or 90s, "
+                "2m30s, 1h"
+            ],
+        ),
+        (HEAD + f"tasks: [{{id: x, {LOG}, timeout: PT0S}}]", ["line 3, column 71: tasks[0].timeout: must be longer than nothing"]),
+        (
+            HEAD + f"tasks: [{{id: x, {LOG}, timeout: P9999D}}]",
+            ["line 3, column 71: tasks[0].timeout: 'P9999D' is longer than ten years"],
+        ),
+        (
+            HEAD + f"tasks: [{{id: x, {LOG}, allowFailure: yes}}]",
+            [
+                "line 3, column 76: tasks[0].allowFailure: must be true or false, not a string: write it without quotes, "
+                "and not 'yes'"
+            ],
+        ),
+        (
+            HEAD + f"tasks: [{{id: x, {LOG}, retry: {{type: constnt, interval: PT1S, maxAttempts: 0}}}}]",
+            [
+                "line 3, column 76: tasks[0].retry.type: 'constnt' is none of 'constant' or 'exponential'. Did you mean "
+                "constant?",
+                "line 3, column 113: tasks[0].retry.maxAttempts: must be at least 1",
+            ],
+        ),
+        (
+            HEAD + f"tasks: [{{id: x, {LOG}, retry: {{type: constant, interval: PT1S}}}}]",
+            ["line 3, column 69: tasks[0].retry: must have an end: give it maxAttempts or maxDuration"],
+        ),
+        (
+            HEAD + f"tasks: [{{id: x, {LOG}, workerGroup: gpu}}]",
+            ["line 3, column 75: tasks[0].workerGroup: must be a map, not a string"],
+        ),
+        (
+            HEAD + f"tasks: [{{id: x, {LOG}, workerGroup: {{kye: gpu, fallback: fial}}}}]",
+            [
+                "line 3, column 76: tasks[0].workerGroup.kye: is no property of workerGroup. Did you mean key?",
+                "line 3, column 96: tasks[0].workerGroup.fallback: 'fial' is none of 'WAIT', 'FAIL' or 'CANCEL'. "
+                "Did you mean FAIL?",
+            ],
+        ),
+        (
+            HEAD + f"workerGroup: {{key: gpuu}}\ntasks: [{{id: x, {LOG}, workerGroup: {{key: secret}}}}]",
+            [
+                "line 3, column 20: workerGroup.key: There is no worker group 'gpuu'. Did you mean 'gpu'?",
+                "line 4, column 81: tasks[0].workerGroup.key: forbidden",
+            ],
+        ),
+        (
+            HEAD + f"tasks: [{{id: x, {LOG}, workerGroup: {{key: no key}}}}]",
+            ["line 3, column 81: tasks[0].workerGroup.key: 'no key' does not match ^[a-zA-Z0-9][a-zA-Z0-9_-]*$"],
+        ),
+        (HEAD + f"tasks: [{{id: x, {LOG}, workerGroup: {{key: ''}}}}]", []),
+        (HEAD + f"tasks: [{{id: x, {LOG}, workerGroup: {{key: _default}}}}]", []),
+        (
+            HEAD + f"tasks: [{{id: x, {LOG}}}]\nerrors: [{{id: x, {LOG}}}]",
+            ["line 4, column 15: errors[0].id: 'x' is the id of tasks[0] already, in line 3"],
+        ),
+        (
+            HEAD
+            + "tasks:\n  - id: p\n    type: io.kestra.plugin.core.flow.Parallel\n    timeout: PT1S\n"
+            + f"    workerGroup: {{key: gpu}}\n    tasks: [{{id: p, {LOG}}}]",
+            [
+                "line 6, column 5: tasks[0].timeout: has no meaning here: flow control runs on no worker. "
+                "Put it on the tasks inside",
+                "line 7, column 5: tasks[0].workerGroup: has no meaning here: flow control runs on no worker. "
+                "Put it on the tasks inside, or on the flow",
+                "line 8, column 18: tasks[0].tasks[0].id: 'p' is the id of tasks[0] already, in line 4",
+            ],
+        ),
+        (
+            HEAD + "tasks:\n  - id: i\n    type: io.kestra.plugin.core.flow.If\n    conditon: x\n    then: []",
+            [
+                "line 4, column 5: tasks[0].condition: is required",
+                "line 6, column 5: tasks[0].conditon: is no property of io.kestra.plugin.core.flow.If. "
+                "Did you mean condition?",
+                "line 7, column 11: tasks[0].then: must not be empty",
+            ],
+        ),
+        (
+            HEAD
+            + "tasks:\n  - id: s\n    type: io.kestra.plugin.scripts.shell.Commands\n    commands: [ok, 5]\n"
+            + "    env: {A: [], =: x}\n    taskRunner: {type: docker}\n    namespaceFiles: {enabld: true}\n"
+            + "    outputFiles: [/etc/passwd, ../x, a/b]\n    inputFiles: {/x: y}",
+            [
+                "line 6, column 20: tasks[0].commands[1]: must be a string, not a number: quote it",
+                "line 7, column 14: tasks[0].env.A: must be a string, a number or a boolean, not a list",
+                "line 7, column 21: tasks[0].env.=: '=' can't be the name of an environment variable",
+                "line 8, column 24: tasks[0].taskRunner.type: 'docker' is none of "
+                "'io.kestra.plugin.core.runner.Process'",
+                "line 9, column 22: tasks[0].namespaceFiles.enabld: is no property of namespaceFiles. "
+                "Did you mean enabled?",
+                "line 10, column 19: tasks[0].outputFiles[0]: '/etc/passwd' leaves the task's folder: "
+                "it must be a relative path without ..",
+                "line 10, column 32: tasks[0].outputFiles[1]: '../x' leaves the task's folder: "
+                "it must be a relative path without ..",
+                "line 11, column 22: tasks[0].inputFiles./x: '/x' leaves the task's folder: "
+                "it must be a relative path without ..",
+            ],
+        ),
+        (
+            HEAD + f"inputs:\n  - {{id: n, type: INT, defaults: many}}\n  - {{id: n, type: SELECT}}\ntasks: [{{id: x, {LOG}}}]",
+            [
+                "line 4, column 35: inputs[0].defaults: must be a whole number, not 'many'",
+                "line 5, column 10: inputs[1].id: 'n' is the id of inputs[0] already, in line 4",
+                "line 5, column 19: inputs[1].type: 'SELECT' is none of 'STRING', 'INT', 'FLOAT', 'BOOLEAN', "
+                "'DATETIME' or 'DURATION'",
+            ],
+        ),
+        (
+            HEAD + f"labels: {{a: 5, b: true, c: [x]}}\ntasks: [{{id: x, {LOG}}}]",
+            ["line 3, column 28: labels.c: must be a string, not a list"],
+        ),
+        (
+            HEAD + f"tasks: [{{id: x, {LOG}}}]\npluginDefaults:\n  - {{type: x, values: {{id: 1}}}}\n  - {{type: y, force: true}}",
+            [
+                "line 5, column 23: pluginDefaults[0].values: must not hold id: it says which task it is, and is not "
+                "inherited",
+                "line 6, column 5: pluginDefaults[1].values: is required",
+                "line 6, column 15: pluginDefaults[1].force: is no property of pluginDefaults. Did you mean forced?",
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_each_thing_that_is_wrong_is_told_at_its_place(text: str, problems: list[str]) -> None:
+    reading = read(text)
+    assert [str(problem) for problem in reading.problems] == problems
+    assert (reading.flow is None) is bool(problems)
+
+
+def test_problems_of_yaml_and_of_the_flow_are_told_together_in_their_order() -> None:
+    assert told(f"id: a\nnamespace: 5\nid: b\ntasks: [{{id: &x y, {LOG}}}]\nlables: *x") == [
+        "line 2, column 12: namespace: must be a string, not a number: quote it",
+        "line 3, column 1: id: 'id' is there twice; the first is in line 1",
+        "line 4, column 14: tasks[0].id: anchors are not taken: leave &x out, or quote the text",
+        "line 5, column 1: lables: is no property of a flow. Did you mean labels or variables?",
+        "line 5, column 9: lables: aliases are not taken: write it out. Text that begins with * needs quotes",
+    ]
+
+
+@pytest.mark.parametrize("count", [1001, 10_000])
+def test_a_flow_of_too_many_tasks_is_one_problem(count: int) -> None:
+    tasks = "".join(f"  - {{id: t{index}, type: nonsense}}\n" for index in range(count))
+    assert told(f"{HEAD}tasks:\n{tasks}") == [
+        f"line 3, column 1: tasks: the flow has {count} tasks; at most 1000 are allowed"
+    ]
+
+
+def test_tasks_inside_of_flow_control_and_for_errors_count_too() -> None:
+    inside = ", ".join(f"{{id: t{index}, {LOG}}}" for index in range(999))
+    parallel = f"{HEAD}tasks: [{{id: p, type: io.kestra.plugin.core.flow.Parallel, tasks: [{inside}]}}]\n"
+    assert told(parallel) == []
+    assert told(parallel + f"errors: [{{id: e, {LOG}}}]") == [
+        "line 3, column 1: tasks: the flow has 1001 tasks; at most 1000 are allowed"
+    ]
+
+
+def test_a_hundred_problems_are_told_and_that_there_are_more() -> None:
+    problems = told(HEAD + "tasks:\n" + "".join(f"  - {{id: t{n}, type: no.such.Type{n}}}\n" for n in range(500)))
+    assert len(problems) == 101
+    assert problems[-1] == "there are more problems, not told here"
+
+
+def test_types_of_workers_have_free_properties() -> None:
+    assert told(HEAD + "tasks: [{id: x, type: org.example.Greet, whatever: [{a: ~}], timeout: PT1M}]") == []
+
+
+def test_every_property_may_be_a_template_whatever_its_type() -> None:
+    assert (
+        told(
+            HEAD
+            + "inputs: [{id: a, type: STRING}]\ntasks:\n"
+            + "  - {id: x, type: io.kestra.plugin.core.flow.Sleep, duration: '{{ inputs.a }}'}\n"
+            + "  - {id: y, type: io.kestra.plugin.core.log.Log, message: x, level: '{{ inputs.a }}'}\n"
+            + "  - id: z\n    type: io.kestra.plugin.scripts.shell.Script\n    script: x\n"
+            + "    failFast: '{{ inputs.a }}'\n    outputFiles: ['{{ inputs.a }}']"
+        )
+        == []
+    )
+
+
+def test_an_expression_that_can_not_be_read_stops_the_save() -> None:
+    (problem,) = read(HEAD + "tasks: [{id: x, type: org.example.Greet, deep: [{er: 'a {{ inputs. }}'}]}]").problems
+    assert (problem.line, problem.column, problem.path) == (3, 55, "tasks[0].deep[0].er")
+    assert problem.severity is Severity.ERROR
+
+
+@pytest.mark.parametrize(
+    ("expression", "warning"),
+    [
+        ("inputs.sise", "`inputs.sise` is not defined. Did you mean `size`?"),
+        ("vars.nothing", "`vars.nothing` is not defined"),
+        ("outputs.later.value", "`outputs.later.value` is not defined"),
+        ("outputs.frst.value", "`outputs.frst` is not defined. Did you mean `first`?"),
+        ("input.size", "`input` is not defined. Did you mean `inputs`?"),
+        ("taskrun.start", "`taskrun.start` is not defined. Did you mean `startDate`?"),
+    ],
+)
+def test_a_name_that_nothing_defines_is_a_warning(expression: str, warning: str) -> None:
+    reading = read(
+        HEAD
+        + f"inputs: [{{id: size, type: INT}}]\ntasks:\n  - {{id: first, {LOG}}}\n"
+        + "  - {id: x, type: org.example.Greet, to: 'a {{ %s }}'}" % expression
+    )
+    if "later" in expression:
+        warning = "`outputs.later` is not defined"
+    assert [problem.message for problem in reading.problems] == [warning]
+    assert reading.flow is not None and reading.errors == []
+
+
+def test_names_that_are_there_are_no_warning() -> None:
+    assert (
+        told(
+            HEAD
+            + "inputs: [{id: size, type: INT}]\nvariables: {v: {w: 1}}\ntasks:\n"
+            + f"  - {{id: first, {LOG}}}\n  - id: x\n    type: org.example.Greet\n    to: |\n"
+            + "      {{ inputs.size }} {{ vars.v.w }} {{ outputs.first.value }} {{ labels.any }} {{ envs.HOME }}\n"
+            + "      {{ flow.tenantId }} {{ execution.startDate }} {{ task.id }} {{ taskrun.startDate }} {{ trigger.x }}"
+        )
+        == []
+    )
+
+
+def test_the_scheduler_knows_no_envs() -> None:
+    text = "`envs` are a worker's; the scheduler renders this before a worker is chosen"
+    assert told(HEAD + "tasks: [{id: x, type: org.example.Greet, workerGroup: {key: '{{ envs.G }}'}}]") == [
+        f"line 3, column 61: tasks[0].workerGroup.key: {text}"
+    ]
+
+
+def test_triggers_are_kept_with_a_warning_and_checked() -> None:
+    trigger = "type: io.kestra.plugin.core.trigger.Schedule, cron: '* * * * *'"
+    reading = read(f"{HEAD}tasks: [{{id: x, {LOG}}}]\ntriggers: [{{id: t, {trigger}, workerGroup: {{key: gpu}}}}]")
+    assert [str(problem) for problem in reading.problems] == [
+        "line 4, column 1: triggers: are kept, and do not start executions yet"
+    ]
+    assert reading.flow is not None and reading.flow.triggers[0].id == "t"
+    assert told(
+        f"{HEAD}tasks: [{{id: x, {LOG}}}]\ntriggers: [{{id: x, type: Schedule, workerGroup: {{key: gpuu}}}}]"
+    ) == [
+        "line 4, column 1: triggers: are kept, and do not start executions yet",
+        "line 4, column 17: triggers[0].id: 'x' is the id of tasks[0] already, in line 3",
+        "line 4, column 26: triggers[0].type: there is no trigger type 'Schedule'. "
+        "Did you mean io.kestra.plugin.core.trigger.Schedule?",
+        "line 4, column 55: triggers[0].workerGroup.key: There is no worker group 'gpuu'. Did you mean 'gpu'?",
+    ]
+
+
+def a_default(type: str, forced: bool = False, **values: object) -> PluginDefault:
+    return PluginDefault.model_validate({"type": type, "forced": forced, "values": values})
+
+
+def test_what_a_task_needs_may_be_inherited() -> None:
+    text = HEAD + "tasks: [{id: x, type: io.kestra.plugin.core.log.Log}]\n"
+    tenant = Declaration("tenant 'main'", plugin_defaults=[a_default("io.kestra.plugin.core.log", message="hi")])
+    assert told(text) == ["line 3, column 9: tasks[0].message: is required"]
+    assert told(text, tenant) == []
+    assert told(text + "pluginDefaults: [{type: io.kestra.plugin.core.log, values: {message: hi}}]") == []
+
+
+def test_what_is_inherited_and_wrong_is_told_once_where_it_is_written() -> None:
+    tasks = "".join(f"  - {{id: t{n}, type: io.kestra.plugin.core.log.Log, message: x}}\n" for n in range(3))
+    defaults = "pluginDefaults:\n  - {type: io.kestra.plugin.core.log, values: {levle: INFO}}"
+    (problem,) = told(f"{HEAD}tasks:\n{tasks}{defaults}")
+    assert problem.startswith("line 8, column 47: pluginDefaults[0].values.levle: is no property of")
+    assert problem.endswith("Did you mean level? (for tasks[0])")
+
+
+def test_what_is_inherited_from_outside_and_wrong_names_where_it_comes_from() -> None:
+    text = HEAD + "tasks: [{id: x, type: io.kestra.plugin.core.log.Log, message: hi}]"
+    tenant = Declaration("tenant 'main'", plugin_defaults=[a_default("io.kestra.plugin.core.log", level="LOUD")])
+    assert told(text, tenant) == [
+        "line 3, column 9: tasks[0]: level 'LOUD' is none of 'TRACE', 'DEBUG', 'INFO', 'WARN' or 'ERROR' "
+        "(it comes from the plugin defaults of tenant 'main')"
+    ]
+    own = text.replace("hi", "hi, level: INFO")
+    assert told(own, tenant) == []
+    forced = Declaration("tenant 'main'", plugin_defaults=[a_default("io.kestra.plugin.core.log", True, level="LOUD")])
+    assert len(told(own, forced)) == 1
+
+
+def test_a_literal_group_in_the_flows_plugin_defaults_is_checked() -> None:
+    assert told(
+        f"{HEAD}tasks: [{{id: x, {LOG}}}]\npluginDefaults: [{{type: a, values: {{workerGroup: {{key: gpuu}}}}}}]"
+    ) == [
+        "line 4, column 55: pluginDefaults[0].values.workerGroup.key: There is no worker group 'gpuu'. "
+        "Did you mean 'gpu'?"
+    ]
+
+
+def test_plugin_defaults_of_namespaces_and_tenants_are_read_alike() -> None:
+    good = {"type": "io.kestra", "forced": True, "values": {"workerGroup": {"key": "gpu"}, "env": {"A": "1"}}}
+    defaults, violations = read_plugin_defaults([good], "tenant.plugin_defaults", check_group)
+    assert violations == [] and defaults[0].forced and defaults[0].values.written() == good["values"]
+    _, violations = read_plugin_defaults(
+        [
+            {"type": "a b", "values": {}},
+            {"type": "a", "values": {"workerGroup": {"key": "gpuu"}}},
+            {"type": "a", "values": {"workerGroup": {"fallback": "NO"}, "timeout": "soon"}},
+        ],
+        "tenant.plugin_defaults",
+        check_group,
+    )
+    assert [each.path for each in violations] == [
+        "tenant.plugin_defaults[0].type",
+        "tenant.plugin_defaults[1].values.workerGroup.key",
+        "tenant.plugin_defaults[2].values.timeout",
+        "tenant.plugin_defaults[2].values.workerGroup.fallback",
+    ]
