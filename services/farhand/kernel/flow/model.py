@@ -276,11 +276,22 @@ class InputType(StrEnum):
     DURATION = "DURATION"
 
 
+_INPUTS_NOT_YET = ("SELECT", "JSON", "ARRAY", "SECRET")
+
+
+def _input_type(name: Any) -> Any:
+    if name in _INPUTS_NOT_YET:
+        raise ValueError(f"{name} is not there yet; there are {', '.join(InputType)}")
+    return name
+
+
 class Input(Part):
     """A value that an execution is given."""
 
     id: Id = Field(description="Its name: {{ inputs.name }}.")
-    type: Annotated[InputType, Field(strict=False)] = Field(description="What values it takes.")
+    type: Annotated[InputType, Field(strict=False), BeforeValidator(_input_type)] = Field(
+        description="What values it takes."
+    )
     required: bool = Field(True, description="An execution without it is refused, unless there are defaults.")
     defaults: Any = Field(None, description="The value where none is given.")
     description: Text | None = Field(None, description="For people.")

@@ -45,11 +45,12 @@ _SYNTAX = (
     ("did not find expected node content", "a value is missing here"),
     ("unexpected end of stream", "the quotes are never closed"),
     ("unexpected document indicator", "the quotes are never closed"),
-    ("did not find expected ',' or '}'", "the braces are never closed"),
-    ("did not find expected ',' or ']'", "the brackets are never closed"),
+    ("did not find expected ',' or '}'", "a comma or } is missing here"),
+    ("did not find expected ',' or ']'", "a comma or ] is missing here"),
     ("expected alphabetic or numeric", "text that begins with * or & needs quotes"),
     ("unknown escape character", "this escape is not known; a backslash in double quotes is written twice"),
 )
+_OPEN_ENDS = ("never closed", "missing here")  # of those that say where it all began
 
 
 def path_text(path: Iterable[str | int]) -> str:
@@ -297,8 +298,8 @@ class _Builder:
         else:
             message = next((advice for sign, advice in _SYNTAX if sign in said), said)
         begun = getattr(error, "context_mark", None)
-        if "never closed" in message and begun is not None:
-            message += f"; they begin in line {begun.line + 1}, column {begun.column + 1}"
+        if message.endswith(_OPEN_ENDS) and begun is not None:
+            message += f" (begun in line {begun.line + 1}, column {begun.column + 1})"
         if line < len(lines) and re.search(r":\s+\{\{", lines[line]):
             message += '; an expression needs quotes: "{{ … }}"'
         self._problems.append(Problem(line + 1, column + 1, path_text(self._path), message))

@@ -77,8 +77,8 @@ def test_names_are_texts_as_they_are_written() -> None:
         ),
         ("a: !!str 5", "line 1, column 4: a: tags are not taken: leave '!!str' out, or quote the text"),
         (
-            "a: [!!python/object/apply:os.system {}]",
-            "line 1, column 5: a[0]: tags are not taken: leave '!!python/object/apply:os.system' out, or quote the text",
+            "a: [!!python/name:os.system {}]",
+            "line 1, column 5: a[0]: tags are not taken: leave '!!python/name:os.system' out, or quote the text",
         ),
         ("a: 1\n---\nb: 2", "line 2, column 1: a second document begins here; a file holds one flow"),
         (
@@ -96,15 +96,15 @@ def test_names_are_texts_as_they_are_written() -> None:
         ),
         (
             'a: "x',
-            "line 1, column 6: the quotes are never closed; they begin in line 1, column 4",
+            "line 1, column 6: the quotes are never closed (begun in line 1, column 4)",
         ),
         (
             "a: [1, 2",
-            "line 2, column 1: a: the brackets are never closed; they begin in line 1, column 4",
+            "line 2, column 1: a: a comma or ] is missing here (begun in line 1, column 4)",
         ),
         (
             "a: {b: 1",
-            "line 2, column 1: a: the braces are never closed; they begin in line 1, column 4",
+            "line 2, column 1: a: a comma or } is missing here (begun in line 1, column 4)",
         ),
         ("a: @x", "line 1, column 4: text that begins with @ needs quotes"),
         ("a: {{ x }}", 'line 1, column 5: a: a name must be a text; an expression needs quotes: "{{ … }}"'),
@@ -116,7 +116,7 @@ def test_names_are_texts_as_they_are_written() -> None:
             "line 1, column 4: a: is too large to be kept exactly; quote it to keep it as a text",
         ),
         ('a: "\\0"', "line 1, column 4: a: must not hold a NUL character"),
-        ("a: \x07", "line 1, column 4: YAML does not take the character that stands here"),
+        ("a: \x07", "line 1, column 4: a control character stands here, which YAML does not take"),
         ("a: \ud800", "line 1: the flow is not UTF-8: save it in that encoding"),
         (b"a: 1\nb: \xff", "line 2: the flow is not UTF-8: save it in that encoding"),
         ("a: 1\n".encode("utf-16"), "line 1: the flow is not UTF-8: save it in that encoding"),
@@ -141,7 +141,7 @@ def test_what_is_larger_than_a_flow_can_be_is_not_parsed() -> None:
     assert told("a: " + "x" * (LARGEST - 3)) == []
 
 
-@pytest.mark.parametrize("opening", ["[", "- ", "{a: ", "a:\n".replace("\n", " {b: ")])
+@pytest.mark.parametrize("opening", ["[", "- ", "{a: "])
 def test_what_is_nested_without_end_is_read_no_deeper_than_thirty_levels(opening: str) -> None:
     (problem,) = told(opening * 10_000)
     assert problem.endswith("this is nested more than 30 levels deep")

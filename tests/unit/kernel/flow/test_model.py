@@ -1,0 +1,135 @@
+"""The flow as a value: its definition is canonical JSON, and comes back as the same flow."""
+
+import pytest
+
+from farhand.kernel.flow import Flow, If, KnownTypes, Parallel, Source, Task, effective, inherit, read_flow
+from farhand.kernel.flow.declarations import Declaration
+from farhand.kernel.flow.model import PluginDefault
+from farhand.kernel.resolution import Fallback
+
+EVERYTHING = """
+id: all
+namespace: company.team
+description: What a flow can say.
+labels: {team: a, retries: 3}
+inputs:
+  - {id: size, type: INT, defaults: 5, required: false, description: How many.}
+variables: {deep: {list: [1, 2.5, true, null, x]}}
+workerGroup: {key: gpu, fallback: FAIL, timeout: PT1H}
+tasks:
+  - id: first
+    type: io.kestra.plugin.scripts.shell.Commands
+    description: Begins.
+    disabled: true
+    allowFailure: true
+    timeout: 90s
+    retry: {type: exponential, interval: PT1S, maxAttempts: 3, maxDuration: PT1M}
+    workerGroup: {key: "", fallback: CANCEL}
+    commands: ['echo "{{ inputs.size }}"']
+    env: {A: 1}
+  - id: fork
+    type: io.kestra.plugin.core.flow.Parallel
+    concurrent: 2
+    tasks:
+      - id: choose
+        type: io.kestra.plugin.core.flow.If
+        condition: true
+        then: [{id: yes, type: farhand.core.Noop, payload: {a: ~}}]
+        else: [{id: no, type: farhand.core.Noop}]
+      - {id: beside, type: farhand.core.Noop}
+errors: [{id: tell, type: io.kestra.plugin.core.log.Log, message: failed}]
+triggers: [{id: nightly, type: io.kestra.plugin.core.trigger.Schedule, cron: 0 3 * * *}]
+pluginDefaults: [{type: io.kestra.plugin.scripts, forced: true, values: {timeout: PT2M, env: {B: "2"}}}]
+"""
+
+
+def the_flow(text: str = EVERYTHING) -> Flow:
+    reading = read_flow(Source.of(text), KnownTypes())
+    assert reading.flow is not None, reading.problems
+    return reading.flow
+
+
+def test_a_definition_comes_back_as_the_same_flow() -> None:
+    flow = the_flow()
+    again = Flow.from_json(flow.to_json())
+    assert again == flow and again.to_json() == flow.to_json()
+
+
+def test_a_definition_is_equal_however_the_source_is_written() -> None:
+    block = "id: a\nnamespace: b\ntasks:\n  - id: x\n    type: farhand.core.Noop\n    payload: 'y'\n"
+    braces = (
+        '# the same\n{"id": "a", "namespace": "b", "tasks": [{"id": "x", "type": "farhand.core.Noop", payload: y}]}'
+    )
+    assert the_flow(block).to_json() == the_flow(braces).to_json()
+    assert the_flow(block).to_json() == (
+        '{"id":"a","namespace":"b","tasks":[{"id":"x","type":"farhand.core.Noop","payload":"y"}]}'
+    )
+
+
+def test_what_no_flow_gave_is_no_definition() -> None:
+    for definition in ("", "{}", '{"id":"a","namespace":"b","tasks":[]}', "[1]"):
+        with pytest.raises(ValueError):
+            Flow.from_json(definition)
+
+
+def test_tasks_are_walked_in_the_order_of_the_source_with_their_paths() -> None:
+    walked = [(path, task.id, type(task)) for path, task in the_flow().walk()]
+    assert walked == [
+        ("tasks[0]", "first", Task),
+        ("tasks[1]", "fork", Parallel),
+        ("tasks[1].tasks[0]", "choose", If),
+        ("tasks[1].tasks[0].then[0]", "yes", Task),
+        ("tasks[1].tasks[0].else[0]", "no", Task),
+        ("tasks[1].tasks[1]", "beside", Task),
+        ("errors[0]", "tell", Task),
+    ]
+
+
+def test_a_leaf_keeps_what_is_its_types_own_apart() -> None:
+    first = the_flow().tasks[0]
+    assert isinstance(first, Task)
+    assert first.properties == {"commands": ['echo "{{ inputs.size }}"'], "env": {"A": 1}}
+    assert first.worker_group is not None and first.worker_group.key == ""
+    assert first.worker_group.fallback is Fallback.CANCEL
+    assert first.written()["retry"] == {
+        "type": "exponential",
+        "interval": "PT1S",
+        "maxAttempts": 3,
+        "maxDuration": "PT1M",
+    }
+
+
+def test_a_flow_never_changes() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        the_flow().id = "b"
+
+
+def test_labels_and_conditions_are_texts() -> None:
+    flow = the_flow()
+    assert flow.labels == {"team": "a", "retries": "3"}
+    (choose,) = [task for _, task in flow.walk() if isinstance(task, If)]
+    assert choose.condition == "true"
+
+
+def test_a_task_inherits_also_for_its_runner() -> None:
+    task = Task.model_validate({"id": "a", "type": "x.Run", "taskRunner": {"type": "y.Docker", "cpu": 1}, "none": None})
+    defaults = [
+        {"type": "y", "values": {"cpu": 2, "memory": "1G"}},
+        {"type": "x.Run", "values": {"timeout": "PT5S", "taskRunner": {"image": "debian"}, "none": {"type": "y.Z"}}},
+        {"type": "y.Docker", "forced": True, "values": {"privileged": False}},
+    ]
+    around = [Declaration("flow", plugin_defaults=[PluginDefault.model_validate(each) for each in defaults])]
+    assert effective(task.written(), around) == {
+        "id": "a",
+        "type": "x.Run",
+        "timeout": "PT5S",
+        "taskRunner": {"type": "y.Docker", "cpu": 1, "memory": "1G", "image": "debian", "privileged": False},
+        "none": {"type": "y.Z", "cpu": 2, "memory": "1G"},
+    }
+    inherited = inherit(task, around)
+    assert inherited.timeout == "PT5S" and inherited.properties["taskRunner"]["image"] == "debian"
+
+
+def test_nulls_inside_of_properties_stay() -> None:
+    task = Task.model_validate({"id": "a", "type": "x", "payload": {"a": None, "b": [None]}})
+    assert inherit(task, []).properties == {"payload": {"a": None, "b": [None]}}
