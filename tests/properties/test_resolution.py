@@ -1,5 +1,6 @@
 """Plugin defaults and resolution agree with a naive model that lists everything that is said and sorts it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from hypothesis import given
@@ -61,9 +62,9 @@ def around_a_task(draw: st.DrawFn) -> list[Declaration]:
 TASKS = st.builds(lambda type, said: {"id": "i", **said, "type": type}, st.sampled_from(TYPES), mappings())
 
 
-def layers(written: dict[str, Any], declarations: list[Declaration]) -> list[tuple[str, dict[str, Any]]]:
+def layers(written: dict[str, Any], declarations: list[Declaration]) -> list[tuple[str, Mapping[str, Any]]]:
     """All that is said for the task, the strongest first: each saying with a rank, sorted."""
-    ranked: list[tuple[tuple[int, ...], str, dict[str, Any]]] = [((1, 0, 0, 0), "task", written)]
+    ranked: list[tuple[tuple[int, ...], str, Mapping[str, Any]]] = [((1, 0, 0, 0), "task", written)]
     for depth, declaration in enumerate(declarations):
         for index, default in enumerate(declaration.plugin_defaults):
             if written["type"] == default.type or written["type"].startswith(f"{default.type}."):
@@ -71,11 +72,9 @@ def layers(written: dict[str, Any], declarations: list[Declaration]) -> list[tup
                 where = "the flow" if depth == 0 else declaration.name
                 if default.forced:
                     name = f"forced plugin defaults of {where}"
-                    ranked.append(((0, -depth, specific, index), name, default.values.written()))
+                    ranked.append(((0, -depth, specific, index), name, default.values.written))
                 else:
-                    ranked.append(
-                        ((2, depth, specific, index), f"plugin defaults of {where}", default.values.written())
-                    )
+                    ranked.append(((2, depth, specific, index), f"plugin defaults of {where}", default.values.written))
     return [(name, said) for _, name, said in sorted(ranked, key=lambda each: each[0])]
 
 

@@ -5,23 +5,27 @@ model reports; so all that is wrong with a flow is told at once.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
 
+from farhand.kernel.expressions import is_template
 from farhand.kernel.flow.declarations import FLOW, Declaration
-from farhand.kernel.flow.defaults import effective, matches
+from farhand.kernel.flow.defaults import Inheritance, matches
 from farhand.kernel.flow.inputs import check_default
 from farhand.kernel.flow.model import CONTROL, Flow, Input, PluginDefault, Task
 from farhand.kernel.flow.problem import Problem, Severity
 from farhand.kernel.flow.source import MOST_PROBLEMS, Path, Source, path_text
-from farhand.kernel.flow.templates import TemplateCheck, is_template
+from farhand.kernel.flow.templates import TemplateCheck
 from farhand.kernel.flow.types import BUILT_IN, KnownTypes
 from farhand.kernel.flow.wording import at, known_names, told
 from farhand.kernel.names import check_group_key, group_key, shown
 
 NOT_YET = frozenset({"concurrency"})  # properties of a flow that a later version brings
+
+MOST_EXPRESSIONS = 5_000  # of a flow
 
 _COMMON = frozenset(known_names(Task))
 _LISTS = ("tasks", "errors")  # of a flow
@@ -59,6 +63,10 @@ def why_no_group(key: str | None, check_group: Callable[[str], str]) -> str:
     return check_group(key)
 
 
+class _Enough(Exception):
+    """More errors than are told."""
+
+
 class Checks:
     """The checks of one source."""
 
@@ -75,20 +83,25 @@ class Checks:
         self._check_group = check_group
         self._defaults = dict(self._readable_defaults())
         self._declarations = [Declaration(FLOW, plugin_defaults=tuple(self._defaults.values())), *declarations]
-        self._inherits = any(declaration.plugin_defaults for declaration in self._declarations)
-        self._found: list[Problem] = []
+        self._inheritance = Inheritance(self._declarations)
+        self._errors: list[Problem] = []
+        self._warnings: list[Problem] = []
+        self._expressions = 0
         self._answers: dict[str, str] = {}  # of what is asked again and again: types and groups
 
     def problems(self) -> list[Problem]:
-        """All that they find, errors and warnings."""
+        """All that they find, errors and warnings; of each some more than are told, where there are so many."""
+        with suppress(_Enough):
+            self._all()
+        return self._errors + self._warnings
+
+    def _all(self) -> None:
         self._flow()
         self._inputs()
         ids: dict[str, Path] = {}
         tasks = list(_tasks(self._data))
         templates = TemplateCheck(self._data, [task["id"] for _, task in tasks if isinstance(task.get("id"), str)])
         for path, task in tasks:
-            if len(self._found) > MOST_PROBLEMS:  # enough is told
-                break
             self._unique(ids, path, task)
             self._type(path, task.get("type"), self._known.why_no_task)
             self._group(path, task)
@@ -103,10 +116,16 @@ class Checks:
         for index in self._defaults:
             self._group(("pluginDefaults", index, "values"), at(self._data, ("pluginDefaults", index, "values")))
             self._texts(templates, ("pluginDefaults", index, "values"), at_scheduler=False)
-        return self._found
+            self._useful(("pluginDefaults", index, "type"), self._defaults[index].type)
 
     def _tell(self, path: Path, message: str, severity: Severity = Severity.ERROR, *, key: bool = False) -> None:
-        self._found.append(replace(self._source.problem(path, message, key=key), severity=severity))
+        problem = replace(self._source.problem(path, message, key=key), severity=severity)
+        if severity is Severity.WARNING:
+            self._warnings.append(problem)
+            return
+        self._errors.append(problem)
+        if len(self._errors) > MOST_PROBLEMS:
+            raise _Enough
 
     def _maps(self, name: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
         items = self._data.get(name)
@@ -128,6 +147,17 @@ class Checks:
         if self._data.get("triggers"):
             self._tell(("triggers",), "are kept, and do not start executions yet", Severity.WARNING, key=True)
 
+        for name in ("labels", "variables"):
+            for path, _ in self._found_templates((name,)):
+                self._tell(path, "is kept as it is: expressions are not rendered here", Severity.WARNING)
+
+    def _useful(self, path: Path, pattern: str) -> None:
+        """A default that nothing will ever inherit is a mistake, most likely."""
+        if pattern in CONTROL:
+            self._tell(path, "flow control inherits nothing", Severity.WARNING)
+        elif not any(matches(pattern, name) for name in self._known.inheriting):
+            self._tell(path, "matches no type that is known" + self._known.near_prefix(pattern), Severity.WARNING)
+
     def _inputs(self) -> None:
         ids: dict[str, Path] = {}
         for index, item in self._maps("inputs"):
@@ -138,6 +168,8 @@ class Checks:
                 continue
             for violation in violations:
                 self._tell(("inputs", index, "defaults"), violation.description)
+            for path, _ in self._found_templates(("inputs", index, "defaults")):
+                self._tell(path, "must be a value: expressions are not rendered here")
 
     def _unique(self, ids: dict[str, Path], path: Path, item: Mapping[str, Any]) -> None:
         name = item.get("id")
@@ -174,7 +206,7 @@ class Checks:
         if not isinstance(type_name, str) or type_name not in BUILT_IN:
             return
         root = BUILT_IN[type_name]
-        merged = effective(task, self._declarations) if self._inherits else task
+        merged = self._inheritance.effective(task)
         properties = {name: value for name, value in merged.items() if name not in _COMMON and value is not None}
         try:
             root.model_validate(properties)
@@ -188,7 +220,7 @@ class Checks:
             for default in declaration.plugin_defaults:
                 if (
                     matches(default.type, type_name)
-                    and at(default.values.written(), where) is not None
+                    and at(default.values.written, where) is not None
                     and (default.forced or at(self._data, (*path, *where)) is None)
                 ):
                     self._tell_inherited(path, where, message, declaration, default, is_name)
@@ -201,7 +233,7 @@ class Checks:
         for index, own in self._defaults.items():
             if own is default:
                 place: Path = ("pluginDefaults", index, "values", *where)
-                if not any(problem.path == path_text(place) for problem in self._found):
+                if not any(problem.path == path_text(place) for problem in self._errors):
                     self._tell(place, f"{message} (for {path_text(path)})", key=is_name)
                 return
         self._tell(path, f"{path_text(where)} {message} (it comes from the plugin defaults of {declaration.name})")
@@ -216,13 +248,23 @@ class Checks:
             self._texts(check, (*path, name), at_scheduler=False)
 
     def _texts(self, check: TemplateCheck, path: Path, *, at_scheduler: bool) -> None:
-        """All texts there, however deep."""
+        """All templates there, however deep."""
+        for where, text in self._found_templates(path):
+            self._expressions += text.count("{{")
+            if self._expressions > MOST_EXPRESSIONS:
+                self._tell(where, f"the flow holds more than {MOST_EXPRESSIONS} expressions")
+                raise _Enough
+            names = len(self._warnings) <= MOST_PROBLEMS
+            for message, severity in check.of(text, names=names, at_scheduler=at_scheduler):
+                self._tell(where, message, severity)
+
+    def _found_templates(self, path: Path) -> Iterator[tuple[Path, str]]:
         waiting = [(path, at(self._data, path))]
         while waiting:
             where, value = waiting.pop()
             if isinstance(value, str):
-                for message, severity in check.of(value, at_scheduler=at_scheduler):
-                    self._tell(where, message, severity)
+                if is_template(value):
+                    yield where, value
             elif isinstance(value, dict):
                 waiting += [((*where, name), item) for name, item in value.items()]
             elif isinstance(value, list):

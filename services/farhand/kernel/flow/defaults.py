@@ -33,42 +33,55 @@ def matching(declaration: Declaration, type_name: str, *, forced: bool) -> list[
     return sorted(found, key=lambda default: -len(default.type))
 
 
-def effective(written: Mapping[str, Any], declarations: Sequence[Declaration]) -> dict[str, Any]:
-    """A task's or trigger's mapping with all that it inherits.
+class Inheritance:
+    """What is declared around a flow's tasks, ready to be merged into many of them.
 
-    `declarations`: the flow's, then those of `around`. Nulls stay where nothing is inherited in
-    their place.
+    `declarations`: the flow's, then those of `around`.
     """
-    return _applied(written, declarations)
+
+    def __init__(self, declarations: Sequence[Declaration]) -> None:
+        self._declarations = declarations
+        self._of_types: dict[str, tuple[Sequence[Mapping[str, Any]], Mapping[str, Any]]] = {}
+
+    def effective(self, written: Mapping[str, Any]) -> dict[str, Any]:
+        """A task's or trigger's mapping with all that it inherits. Nulls stay where nothing is inherited."""
+        merged = dict(written)
+        if isinstance(type_name := written.get("type"), str):
+            forced, weak = self._of_type(type_name)
+            merged = _merged(written, weak)
+            for values in forced:
+                merged = _merged(values, merged)
+        return {name: self._inside(value) for name, value in merged.items()}
+
+    def _inside(self, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return self.effective(value)
+        if isinstance(value, list):
+            return [self._inside(item) for item in value]
+        return value
+
+    def _of_type(self, type_name: str) -> tuple[Sequence[Mapping[str, Any]], Mapping[str, Any]]:
+        """The forced values, the weakest first, and all others as one map."""
+        if type_name not in self._of_types:
+            forced: list[Mapping[str, Any]] = []
+            weak: dict[str, Any] = {}
+            for declaration in self._declarations:
+                forced += [each.values.written for each in reversed(matching(declaration, type_name, forced=True))]
+            for declaration in reversed(self._declarations):
+                for default in reversed(matching(declaration, type_name, forced=False)):
+                    weak = _merged(default.values.written, weak)
+            self._of_types[type_name] = forced, weak
+        return self._of_types[type_name]
+
+
+def effective(written: Mapping[str, Any], declarations: Sequence[Declaration]) -> dict[str, Any]:
+    """One task's mapping with all that it inherits; see Inheritance."""
+    return Inheritance(declarations).effective(written)
 
 
 def inherit(task: Task, declarations: Sequence[Declaration]) -> Task:
     """The task with all that it inherits. Raises ValueError where that is no task any more."""
     return Task.model_validate(effective(task.written(), declarations))
-
-
-def _applied(written: Mapping[str, Any], declarations: Sequence[Declaration]) -> dict[str, Any]:
-    layers = [written]  # the strongest first
-    if isinstance(type_name := written.get("type"), str):
-        for declaration in declarations:
-            layers = [*_values(declaration, type_name, forced=True), *layers]
-            layers += _values(declaration, type_name, forced=False)
-    merged: dict[str, Any] = {}
-    for layer in reversed(layers):
-        merged = _merged(layer, merged)
-    return {name: _inside(value, declarations) for name, value in merged.items()}
-
-
-def _values(declaration: Declaration, type_name: str, *, forced: bool) -> list[dict[str, Any]]:
-    return [default.values.written() for default in matching(declaration, type_name, forced=forced)]
-
-
-def _inside(value: Any, declarations: Sequence[Declaration]) -> Any:
-    if isinstance(value, Mapping):
-        return _applied(value, declarations)
-    if isinstance(value, list):
-        return [_inside(item, declarations) for item in value]
-    return value
 
 
 def _merged(strong: Mapping[str, Any], weak: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 from farhand.kernel.durations import parse_duration
 from farhand.kernel.errors import Violation
 from farhand.kernel.flow.model import LONGEST_DURATION, Flow, Input, InputType
+from farhand.kernel.flow.source import path_text
 from farhand.kernel.kinds import kind
 from farhand.kernel.names import near_matches, shown
 
@@ -39,7 +40,7 @@ def check_inputs(flow: Flow, given: Mapping[str, Any]) -> tuple[dict[str, Any], 
                 hint = f" Did you mean {' or '.join(near)}?"
             else:
                 hint = f" It has {', '.join(known)}." if known else " It has none."
-            violations.append(Violation(f"inputs.{name[:100]}", f"the flow has no input {shown(name)}.{hint}"))
+            violations.append(Violation(path_text(("inputs", name)), f"the flow has no input {shown(name)}.{hint}"))
     for each in flow.inputs:
         value = given.get(each.id)
         if value is None:

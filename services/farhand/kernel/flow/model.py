@@ -13,6 +13,7 @@ gave: that is the definition that the registry keeps and the scheduler runs.
 import json
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -159,7 +160,8 @@ class Inherited(Part):
                 raise ValueError(f"must not hold {name}: it says which task it is, and is not inherited")
         return values
 
-    def written(self) -> dict[str, Any]:
+    @cached_property
+    def written(self) -> Mapping[str, Any]:
         """The values as they were written."""
         return _dumped(self)
 
@@ -306,7 +308,9 @@ class Flow(Part):
     labels: dict[LabelName, Annotated[Text, BeforeValidator(_as_text), _SCALAR_SCHEMA]] = Field(
         {}, description="Names and texts."
     )
-    inputs: Annotated[tuple[Input, ...], Field(strict=False)] = Field((), description="What an execution is given.")
+    inputs: Annotated[tuple[Input, ...], Field(strict=False)] = Field(
+        (), max_length=1000, description="What an execution is given."
+    )
     variables: dict[str, Any] = Field({}, description="Values for expressions: {{ vars.name }}.")
     tasks: Annotated[tuple[AnyTask, ...], Field(strict=False)] = Field(
         min_length=1, description="What it does, one after another."
@@ -316,7 +320,9 @@ class Flow(Part):
         (), max_length=100, description="What tasks of a type inherit."
     )
     worker_group: WorkerGroupRef | None = Field(None, description="Where tasks run that do not say otherwise.")
-    triggers: Annotated[tuple[Trigger, ...], Field(strict=False)] = Field((), description="What starts executions.")
+    triggers: Annotated[tuple[Trigger, ...], Field(strict=False)] = Field(
+        (), max_length=100, description="What starts executions."
+    )
 
     MOST_TASKS: ClassVar[int] = 1000
 

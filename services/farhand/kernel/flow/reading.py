@@ -7,6 +7,7 @@ with a wrong shape is still told what else is wrong: checks.py.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from pydantic import ValidationError
@@ -66,7 +67,7 @@ def read_flow(
             except ValidationError as error:
                 problems += [
                     source.problem(path, message, key=is_name)
-                    for path, message, is_name in told(error, shape, Flow, "a flow")
+                    for path, message, is_name in islice(told(error, shape, Flow, "a flow"), MOST_PROBLEMS + 1)
                 ]
             problems += checks.Checks(source, known, declarations, check_group).problems()
     elif not problems:
@@ -106,8 +107,9 @@ def _ordered(problems: Sequence[Problem]) -> list[Problem]:
     by_place: dict[tuple[int, int, str], Problem] = {}
     for problem in problems:
         by_place.setdefault((problem.line, problem.column, problem.path), problem)
-    first = sorted(by_place.values(), key=lambda problem: problem.severity is Severity.WARNING)[:MOST_PROBLEMS]
+    by_weight = sorted(by_place.values(), key=lambda problem: problem.severity is Severity.WARNING)
+    first, rest = by_weight[:MOST_PROBLEMS], by_weight[MOST_PROBLEMS:]
     ordered = sorted(first, key=lambda problem: (problem.line, problem.column))
-    if len(by_place) > len(first):
-        ordered.append(Problem(0, 0, "", "there are more problems, not told here", ordered[-1].severity))
+    if rest:
+        ordered.append(Problem(0, 0, "", "there are more problems, not told here", rest[0].severity))
     return ordered

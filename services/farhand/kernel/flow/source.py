@@ -19,7 +19,7 @@ from farhand.kernel.names import shown
 from farhand.kernel.nesting import MOST_LEVELS
 
 LARGEST = 1 << 20  # bytes
-MOST_VALUES = 100_000  # scalars, lists and maps
+MOST_VALUES = 50_000  # scalars, lists and maps
 MOST_PROBLEMS = 100  # that are told; a file with more is no flow
 LARGEST_INTEGER = 1 << 53  # beyond it JSON's numbers are no longer exact
 
@@ -29,6 +29,7 @@ Place = tuple[int, int]
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where it was built in: 15 times faster
 
+_NAME = re.compile(r"[\w./*=$@ -]{1,60}")
 _NULL = re.compile(r"|~|null|Null|NULL")
 _TRUE = re.compile(r"true|True|TRUE")
 _FALSE = re.compile(r"false|False|FALSE")
@@ -54,13 +55,14 @@ _OPEN_ENDS = ("never closed", "missing here")  # of those that say where it all 
 
 
 def path_text(path: Iterable[str | int]) -> str:
-    """As problems name it: `tasks[0].workerGroup.key`."""
+    """As problems name it: `tasks[0].workerGroup.key`. Names that could paint a terminal are quoted."""
     text = ""
     for step in path:
         if isinstance(step, int):
             text += f"[{step}]"
         else:
-            text += f".{step}" if text else step
+            name = step if _NAME.fullmatch(step) else shown(step)
+            text += f".{name}" if text else name
     return text
 
 
@@ -195,6 +197,8 @@ class _Builder:
 
     def _take_key(self, event: Any) -> None:
         self._check(event)
+        if "\0" in event.value:
+            self._report(event, "a name must not hold a NUL character")
         map_ = self._open[-1].inside
         assert isinstance(map_, dict)
         if event.value in map_:

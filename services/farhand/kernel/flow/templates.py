@@ -7,11 +7,10 @@ warning, since `default` may stand behind it.
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from farhand.kernel.expressions import ExpressionError, is_template, parse
+from farhand.kernel.expressions import ExpressionError, parse
 from farhand.kernel.flow.problem import Severity
+from farhand.kernel.flow.source import path_text
 from farhand.kernel.names import near_matches
-
-__all__ = ["TemplateCheck", "is_template"]
 
 _OPEN = frozenset({"labels", "trigger", "envs"})  # what they hold is known when they are rendered
 _FIXED: Mapping[str, Collection[str]] = {
@@ -38,16 +37,17 @@ class TemplateCheck:
             "outputs": task_ids,
         }
 
-    def of(self, text: str, *, at_scheduler: bool) -> Iterator[tuple[str, Severity]]:
-        """What is wrong with a text. `at_scheduler`: it is rendered there, where no worker's `envs` are."""
-        if not is_template(text):
-            return
+    def of(self, text: str, *, names: bool, at_scheduler: bool) -> Iterator[tuple[str, Severity]]:
+        """What is wrong with a template: whether it can be read, and, if `names`, whether what it names is there.
+
+        `at_scheduler`: it is rendered there, where no worker's `envs` are.
+        """
         try:
-            names = parse(text).names
+            named = parse(text).names
         except ExpressionError as error:
             yield error.message, Severity.ERROR
             return
-        for name in sorted(names):
+        for name in sorted(named if names else ()):
             if why := self._why_not(name, at_scheduler):
                 yield why, Severity.WARNING
 
@@ -58,9 +58,9 @@ class TemplateCheck:
         if root in _OPEN:
             return ""
         if root not in self._there:
-            return f"`{root}` is not defined" + _hint(root, [*self._there, *_OPEN])
+            return f"`{path_text([root])}` is not defined" + _hint(root, [*self._there, *_OPEN])
         if len(name) > 1 and name[1] not in self._there[root]:
-            return f"`{root}.{name[1]}` is not defined" + _hint(name[1], self._there[root])
+            return f"`{path_text(name[:2])}` is not defined" + _hint(name[1], self._there[root])
         return ""
 
 

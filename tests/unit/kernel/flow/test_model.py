@@ -6,6 +6,7 @@ from farhand.kernel.flow import Flow, If, KnownTypes, Parallel, Source, Task, ef
 from farhand.kernel.flow.declarations import Declaration
 from farhand.kernel.flow.model import PluginDefault
 from farhand.kernel.resolution import Fallback
+from farhand.worker.tasks.registry import built_in
 
 EVERYTHING = """
 id: all
@@ -133,3 +134,7 @@ def test_a_task_inherits_also_for_its_runner() -> None:
 def test_nulls_inside_of_properties_stay() -> None:
     task = Task.model_validate({"id": "a", "type": "x", "payload": {"a": None, "b": [None]}})
     assert inherit(task, []).properties == {"payload": {"a": None, "b": [None]}}
+
+
+def test_every_type_that_comes_with_a_worker_is_known_to_flows() -> None:
+    assert {each.type for each in built_in()} <= KnownTypes().tasks

@@ -440,9 +440,9 @@ def test_what_is_inherited_from_outside_and_wrong_names_where_it_comes_from() ->
 
 def test_a_literal_group_in_the_flows_plugin_defaults_is_checked() -> None:
     assert told(
-        f"{HEAD}tasks: [{{id: x, {LOG}}}]\npluginDefaults: [{{type: a, values: {{workerGroup: {{key: gpuu}}}}}}]"
+        f"{HEAD}tasks: [{{id: x, {LOG}}}]\npluginDefaults: [{{type: io, values: {{workerGroup: {{key: gpuu}}}}}}]"
     ) == [
-        "line 4, column 56: pluginDefaults[0].values.workerGroup.key: There is no worker group 'gpuu'. "
+        "line 4, column 57: pluginDefaults[0].values.workerGroup.key: There is no worker group 'gpuu'. "
         "Did you mean 'gpu'?"
     ]
 
@@ -450,7 +450,7 @@ def test_a_literal_group_in_the_flows_plugin_defaults_is_checked() -> None:
 def test_plugin_defaults_of_namespaces_and_tenants_are_read_alike() -> None:
     good = {"type": "io.kestra", "forced": True, "values": {"workerGroup": {"key": "gpu"}, "env": {"A": "1"}}}
     defaults, violations = read_plugin_defaults([good], "tenant.plugin_defaults", check_group)
-    assert violations == [] and defaults[0].forced and defaults[0].values.written() == good["values"]
+    assert violations == [] and defaults[0].forced and defaults[0].values.written == good["values"]
     _, violations = read_plugin_defaults(
         [
             {"type": "a b", "values": {}},
@@ -466,3 +466,50 @@ def test_plugin_defaults_of_namespaces_and_tenants_are_read_alike() -> None:
         "tenant.plugin_defaults[2].values.timeout",
         "tenant.plugin_defaults[2].values.workerGroup.fallback",
     ]
+
+
+@pytest.mark.parametrize(
+    ("type", "warning"),
+    [
+        ("io.kestra.plugin.script", "matches no type that is known. Did you mean io.kestra.plugin.scripts?"),
+        ("io.kestra.plugin.core.flow.Parallel", "flow control inherits nothing"),
+        ("io.kestra.plugin.scripts", None),
+        ("org.example", None),
+        ("io.kestra.plugin.core.runner.Process", None),
+        ("io.kestra.plugin.core.trigger.Schedule", None),
+    ],
+)
+def test_a_plugin_default_that_nothing_inherits_is_a_warning(type: str, warning: str | None) -> None:
+    reading = read(f"{HEAD}tasks: [{{id: x, {LOG}}}]\npluginDefaults: [{{type: {type}, values: {{}}}}]")
+    assert reading.flow is not None
+    assert [problem.message for problem in reading.problems] == ([warning] if warning else [])
+
+
+def test_expressions_where_nothing_is_rendered_are_told() -> None:
+    assert told(
+        f"{HEAD}labels: {{a: '{{{{ inputs.b }}}}'}}\nvariables: {{c: ['{{{{ inputs.b }}}}']}}\n"
+        + f"inputs: [{{id: b, type: STRING, defaults: '{{{{ x }}}}'}}]\ntasks: [{{id: x, {LOG}}}]"
+    ) == [
+        "line 3, column 13: labels.a: is kept as it is: expressions are not rendered here",
+        "line 4, column 17: variables.c[0]: is kept as it is: expressions are not rendered here",
+        "line 5, column 42: inputs[0].defaults: must be a value: expressions are not rendered here",
+    ]
+
+
+def test_expressions_are_bounded() -> None:
+    (problem,) = told(f"{HEAD}tasks: [{{id: x, type: org.example.Greet, to: '{'{{ a }}' * 5001}'}}]")
+    assert problem.endswith("tasks[0].to: the flow holds more than 5000 expressions")
+
+
+def test_many_warnings_hide_no_error() -> None:
+    texts = ", ".join(["'{{ nothing }}'"] * 300)
+    reading = read(f"{HEAD}tasks: [{{id: x, type: org.example.Greet, to: [{texts}], workerGroup: {{key: gpuu}}}}]")
+    assert reading.flow is None
+    assert [problem.path for problem in reading.errors] == ["tasks[0].workerGroup.key"]
+
+
+def test_nothing_in_a_problem_can_paint_a_terminal() -> None:
+    for problem in told(
+        '"\\e[31mred": 1\n"\\e[0m": 2\nid: "\\e"\ntasks: [{id: x, type: "\\e", workerGroup: {key: "\\e"}}]'
+    ):
+        assert problem.isprintable()

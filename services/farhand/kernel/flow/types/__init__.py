@@ -34,6 +34,8 @@ TRIGGERS = frozenset(
     }
 )
 
+RUNNERS = frozenset({"io.kestra.plugin.core.runner.Process"})
+
 NOT_YET = frozenset(
     {"io.kestra.plugin.core.flow.Sequential", "io.kestra.plugin.core.flow.Switch", "io.kestra.plugin.core.flow.ForEach"}
 )
@@ -50,6 +52,16 @@ class KnownTypes:
     def tasks(self) -> frozenset[str]:
         """All that a task can be."""
         return self.told | BUILT_IN.keys() | CONTROL.keys()
+
+    @property
+    def inheriting(self) -> frozenset[str]:
+        """All that plugin defaults can be for."""
+        return self.told | BUILT_IN.keys() | TRIGGERS | RUNNERS
+
+    def near_prefix(self, pattern: str) -> str:
+        """A hint for a prefix of types that matches none."""
+        parts = pattern.count(".") + 1
+        return _hint(pattern, frozenset(".".join(name.split(".")[:parts]) for name in self.inheriting))
 
     def why_no_task(self, name: str) -> str:
         """Why a task can't be of the type, with near matches; empty: it can."""

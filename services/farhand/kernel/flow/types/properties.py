@@ -10,11 +10,10 @@ from pydantic import AfterValidator, Field, GetCoreSchemaHandler, GetJsonSchemaH
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
+from farhand.kernel.expressions import is_template
 from farhand.kernel.flow.model import Duration, Part
 from farhand.kernel.kinds import kind
 from farhand.kernel.names import shown
-
-MARK = "{{"  # where an expression begins
 
 
 class _OrTemplate:
@@ -22,7 +21,7 @@ class _OrTemplate:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         def check(value: Any, inner: core_schema.ValidatorFunctionWrapHandler) -> Any:
-            return value if isinstance(value, str) and MARK in value else inner(value)
+            return value if isinstance(value, str) and is_template(value) else inner(value)
 
         return core_schema.no_info_wrap_validator_function(check, handler(source))
 
