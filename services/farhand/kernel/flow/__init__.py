@@ -8,12 +8,12 @@ comes with the extra `server`; workers and the CLI never import this package.
     reading = read_flow(source, known, outer, check_group)     # a flow, or all problems
 
     declarations = [of_flow(flow), *outer]
-    task = inherit(task, declarations)                         # plugin defaults merged
-    resolved = resolve(levels(task_as_written, declarations))  # group, fallback, and their levels
+    resolved = resolve(levels(task, declarations))             # group, fallback, and their levels
+    effective_flow = inherit_all(flow, outer)                  # every task with its plugin defaults
 """
 
 from farhand.kernel.flow.declarations import Declaration, Declares, around, of_flow
-from farhand.kernel.flow.defaults import effective, inherit
+from farhand.kernel.flow.defaults import effective, inherit, inherit_all
 from farhand.kernel.flow.inputs import check_inputs
 from farhand.kernel.flow.levels import levels, wait_timeout
 from farhand.kernel.flow.model import (
@@ -62,6 +62,7 @@ __all__ = [
     "check_inputs",
     "effective",
     "inherit",
+    "inherit_all",
     "json_schema",
     "levels",
     "of_flow",

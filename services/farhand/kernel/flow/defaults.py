@@ -14,8 +14,8 @@ The same holds for every map inside of the task that has a type: a task runner.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from farhand.kernel.flow.declarations import Declaration
-from farhand.kernel.flow.model import PluginDefault, Task
+from farhand.kernel.flow.declarations import Declaration, of_flow
+from farhand.kernel.flow.model import AnyTask, Flow, If, Parallel, PluginDefault, Task
 
 
 def matches(pattern: str, type_name: str) -> bool:
@@ -82,6 +82,30 @@ def effective(written: Mapping[str, Any], declarations: Sequence[Declaration]) -
 def inherit(task: Task, declarations: Sequence[Declaration]) -> Task:
     """The task with all that it inherits. Raises ValueError where that is no task any more."""
     return Task.model_validate(effective(task.written(), declarations))
+
+
+def inherit_all(flow: Flow, outer: Sequence[Declaration]) -> Flow:
+    """The flow with every task as `inherit` has it; `outer` are the declarations of `around`.
+
+    For what is asked of a task while it runs: timeout, retry, allowFailure, disabled, properties. Where it runs
+    is asked of the task as written, or its levels would all be "task". Raises ValueError as `inherit` does.
+    """
+    inheritance = Inheritance([of_flow(flow), *outer])
+
+    def inherited(tasks: Sequence[AnyTask]) -> tuple[AnyTask, ...]:
+        return tuple(each(task) for task in tasks)
+
+    def each(task: AnyTask) -> AnyTask:
+        match task:
+            case Parallel():
+                return task.model_copy(update={"tasks": inherited(task.tasks)})
+            case If():
+                branches = {"then": inherited(task.then), "otherwise": inherited(task.otherwise)}
+                return task.model_copy(update=branches)
+            case Task():
+                return Task.model_validate(inheritance.effective(task.written()))
+
+    return flow.model_copy(update={"tasks": inherited(flow.tasks), "errors": inherited(flow.errors)})
 
 
 def _merged(strong: Mapping[str, Any], weak: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from farhand.kernel.flow import Flow, If, KnownTypes, Parallel, Source, Task, effective, inherit, read_flow
+from farhand.kernel.flow import Flow, If, KnownTypes, Parallel, Source, Task, effective, inherit, inherit_all, read_flow
 from farhand.kernel.flow.declarations import Declaration
 from farhand.kernel.flow.model import PluginDefault
 from farhand.kernel.resolution import Fallback
@@ -129,6 +129,22 @@ def test_a_task_inherits_also_for_its_runner() -> None:
     }
     inherited = inherit(task, around)
     assert inherited.timeout == "PT5S" and inherited.properties["taskRunner"]["image"] == "debian"
+
+
+def test_a_flow_inherits_for_every_leaf_in_it_and_for_nothing_else() -> None:
+    flow = the_flow()
+    noops = {"type": "farhand.core.Noop", "values": {"allowFailure": True, "payload": {"b": 1}}}
+    everything = {"type": "io.kestra", "values": {"timeout": "PT9S"}}
+    tenant = Declaration("tenant", plugin_defaults=[PluginDefault.model_validate(each) for each in (noops, everything)])
+    inherited = {task.id: task for _, task in inherit_all(flow, [tenant]).walk()}
+    assert {name for name, task in inherited.items() if task.allow_failure} == {"first", "yes", "no", "beside"}
+    yes, first, tell = inherited["yes"], inherited["first"], inherited["tell"]
+    assert isinstance(yes, Task) and isinstance(first, Task) and isinstance(tell, Task)
+    assert yes.properties == {"payload": {"a": None, "b": 1}}
+    assert first.timeout == "PT2M" and first.properties["env"] == {"A": 1, "B": "2"}  # the flow's own, forced
+    assert tell.timeout == "PT9S"
+    again = [(path, type(task)) for path, task in flow.walk()]
+    assert [(path, type(task)) for path, task in inherit_all(flow, [tenant]).walk()] == again
 
 
 def test_nulls_inside_of_properties_stay() -> None:
