@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farhand.kernel.flow import Declaration, PluginDefault, Task, effective, levels, wait_timeout
@@ -91,11 +91,13 @@ def overlaid(said: list[Any]) -> Any:
     return {name: overlaid([each[name] for each in maps if name in each]) for name in {n for m in maps for n in m}}
 
 
+@settings(deadline=None)
 @given(TASKS, around_a_task())
 def test_defaults_merge_as_the_naive_model_does(written: dict[str, Any], declarations: list[Declaration]) -> None:
     assert effective(written, declarations) == overlaid([said for _, said in layers(written, declarations)])
 
 
+@settings(deadline=None)
 @given(TASKS, around_a_task())
 def test_group_and_fallback_come_from_the_first_level_that_says_so(
     written: dict[str, Any], declarations: list[Declaration]
@@ -118,6 +120,7 @@ def test_group_and_fallback_come_from_the_first_level_that_says_so(
     assert (wait_timeout(task, declarations) or (None, "")) == first("timeout")
 
 
+@settings(deadline=None)
 @given(TASKS, around_a_task())
 def test_merging_changes_nothing_that_it_was_given(written: dict[str, Any], declarations: list[Declaration]) -> None:
     before = repr((written, declarations))

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farhand.kernel.flow.source import LARGEST, MOST_PROBLEMS, MOST_VALUES, Source
@@ -172,6 +172,7 @@ def test_a_place_is_that_of_the_value_or_its_name_or_the_nearest_around_it() -> 
     assert source.place(("nothing",)) == (1, 1)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="ab:-[]{}\"'&*!|>%@`#?,~ \t\n\\0.é\x00\ud800", max_size=60))
 def test_no_text_raises(text: str) -> None:
     source = Source.of(text)
@@ -180,6 +181,7 @@ def test_no_text_raises(text: str) -> None:
         assert problem.line <= text.count("\n") + 2
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=40))
 def test_no_bytes_raise(raw: bytes) -> None:
     Source.of(raw)
