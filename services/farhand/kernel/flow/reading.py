@@ -103,12 +103,12 @@ def read_plugin_defaults(
 
 
 def _ordered(problems: Sequence[Problem]) -> list[Problem]:
-    """By their places, one for each value, errors before warnings where there are too many."""
+    """By their places, one for each value. Errors come before warnings, and are told first if there are too many."""
     by_place: dict[tuple[int, int, str], Problem] = {}
     for problem in problems:
         by_place.setdefault((problem.line, problem.column, problem.path), problem)
-    by_weight = sorted(by_place.values(), key=lambda problem: problem.severity is Severity.WARNING)
-    first, rest = by_weight[:MOST_PROBLEMS], by_weight[MOST_PROBLEMS:]
+    every = list(by_place.values())
+    first, rest = every[:MOST_PROBLEMS], every[MOST_PROBLEMS:]
     ordered = sorted(first, key=lambda problem: (problem.line, problem.column))
     if rest:
         ordered.append(Problem(0, 0, "", "there are more problems, not told here", rest[0].severity))

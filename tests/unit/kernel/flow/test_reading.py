@@ -432,6 +432,8 @@ def test_what_is_inherited_from_outside_and_wrong_names_where_it_comes_from() ->
         "line 3, column 9: tasks[0]: level 'LOUD' is none of 'TRACE', 'DEBUG', 'INFO', 'WARN' or 'ERROR' "
         "(it comes from the plugin defaults of tenant 'main')"
     ]
+    wrong = text.replace("hi", "hi, level: QUIET")
+    assert [problem.path for problem in read(wrong, tenant).problems] == ["tasks[0].level"]
     own = text.replace("hi", "hi, level: INFO")
     assert told(own, tenant) == []
     forced = Declaration("tenant 'main'", plugin_defaults=[a_default("io.kestra.plugin.core.log", True, level="LOUD")])
@@ -503,9 +505,13 @@ def test_expressions_are_bounded() -> None:
 
 def test_many_warnings_hide_no_error() -> None:
     texts = ", ".join(["'{{ nothing }}'"] * 300)
-    reading = read(f"{HEAD}tasks: [{{id: x, type: org.example.Greet, to: [{texts}], workerGroup: {{key: gpuu}}}}]")
+    reading = read(
+        f"{HEAD}tasks:\n  - {{id: x, type: org.example.Greet, to: [{texts}]}}\n"
+        + "  - {id: y, type: org.example.Greet, workerGroup: {key: gpuu}}"
+    )
     assert reading.flow is None
-    assert [problem.path for problem in reading.errors] == ["tasks[0].workerGroup.key"]
+    assert [problem.path for problem in reading.errors] == ["tasks[1].workerGroup.key"]
+    assert len(reading.problems) == 101
 
 
 def test_nothing_in_a_problem_can_paint_a_terminal() -> None:

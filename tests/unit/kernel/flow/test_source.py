@@ -126,6 +126,12 @@ def test_what_is_no_flows_yaml_is_told_where_it_stands(text: str | bytes, proble
     assert told(text) == [problem]
 
 
+def test_of_two_values_under_one_name_the_first_is_kept() -> None:
+    source = Source.of("a: 1\na: {b: 2}\nc: 3")
+    assert source.data == {"a": 1, "c": 3}
+    assert source.place(("a",)) == (1, 4)
+
+
 def test_a_bomb_of_aliases_is_a_problem_for_each_of_them_and_grows_nothing() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
