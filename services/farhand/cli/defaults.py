@@ -1,10 +1,11 @@
-"""The flags that tenants and namespaces share: both declare a default worker group and a default fallback."""
+"""The flags that tenants and namespaces share: both declare a default worker group, a fallback, plugin defaults."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from farhand.cli import plugin_defaults
 from farhand.cli.failure import WrongUse
 from farhand.cli.fields import fallback_flag, fallback_name
 from farhand.kernel.names import group_key, group_label
@@ -35,7 +36,11 @@ RequestId = Annotated[
 
 
 def declare(
-    resource: "Tenant | Namespace", description: str | None, worker_group: str | None, fallback: str | None
+    resource: "Tenant | Namespace",
+    description: str | None,
+    worker_group: str | None,
+    fallback: str | None,
+    defaults_file: str | None,
 ) -> list[str]:
     """Set what is given, and return the names of the fields that were set."""
     fields = []
@@ -48,6 +53,9 @@ def declare(
     if fallback is not None:
         resource.default_fallback = fallback_flag("--default-fallback", fallback)
         fields.append("default_fallback")
+    if defaults_file is not None:
+        resource.plugin_defaults.extend(plugin_defaults.read(defaults_file))
+        fields.append("plugin_defaults")
     return fields
 
 

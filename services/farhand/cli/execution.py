@@ -312,7 +312,7 @@ def _input_file(name: str | None) -> Mapping[str, Any]:
         return {}
     import yaml
 
-    from farhand.cli.job_file import loader
+    from farhand.cli.yaml_file import loader
 
     try:
         text = sys.stdin.read() if name == "-" else Path(name).read_text()

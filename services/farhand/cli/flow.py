@@ -268,7 +268,7 @@ def _saved_of(session: Session, file: str, source: str, revision: int | None) ->
     """The saved flow that a file would change: by the names in it; None where there is none."""
     import yaml
 
-    from farhand.cli.job_file import loader
+    from farhand.cli.yaml_file import loader
 
     try:
         data = yaml.load(source, Loader=loader())

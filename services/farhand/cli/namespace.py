@@ -19,6 +19,7 @@ from farhand.cli.defaults import (
     undeclare,
 )
 from farhand.cli.fields import every_page, new_request_id, when
+from farhand.cli.plugin_defaults import DefaultsFile, rows
 from farhand.cli.render import document
 from farhand.cli.session import DEADLINE, Session
 
@@ -86,6 +87,7 @@ def create(
     description: Description = None,
     default_worker_group: DefaultGroup = None,
     default_fallback: DefaultFallback = None,
+    plugin_defaults: DefaultsFile = None,
     request_id: RequestId = None,
 ) -> None:
     """Make a namespace."""
@@ -94,7 +96,7 @@ def create(
     from farhand.api.registry.v1.namespace_service_pb2_grpc import NamespaceServiceStub
 
     namespace = Namespace(tenant=session.settings.tenant, name=name)
-    declare(namespace, description, default_worker_group, default_fallback)
+    declare(namespace, description, default_worker_group, default_fallback, plugin_defaults)
     request = CreateNamespaceRequest(namespace=namespace, request_id=request_id or new_request_id())
     with session.registry() as channel:
         answer = NamespaceServiceStub(channel).CreateNamespace(request, timeout=DEADLINE)
@@ -107,6 +109,7 @@ def create(
     examples=[
         "farhand namespace update company.team --default-worker-group gpu",
         "farhand namespace update company.team --no-default-worker-group --default-fallback wait",
+        "farhand namespace update company.team --plugin-defaults defaults.yaml",
     ],
 )
 def update(
@@ -117,6 +120,7 @@ def update(
     no_default_worker_group: NoDefaultGroup = False,
     default_fallback: DefaultFallback = None,
     no_default_fallback: NoDefaultFallback = False,
+    plugin_defaults: DefaultsFile = None,
     etag: Etag = "",
 ) -> None:
     """Change what is given, and leave the rest."""
@@ -125,7 +129,7 @@ def update(
     from farhand.api.registry.v1.namespace_service_pb2_grpc import NamespaceServiceStub
 
     request = UpdateNamespaceRequest(namespace=Namespace(tenant=session.settings.tenant, name=name, etag=etag))
-    given = declare(request.namespace, description, default_worker_group, default_fallback)
+    given = declare(request.namespace, description, default_worker_group, default_fallback, plugin_defaults)
     request.update_mask.paths.extend(undeclare(given, no_default_worker_group, no_default_fallback))
     with session.registry() as channel:
         answer = NamespaceServiceStub(channel).UpdateNamespace(request, timeout=DEADLINE)
@@ -154,6 +158,7 @@ def _show(session: Session, namespace: "Namespace") -> None:
             ("description", namespace.description or "-"),
             ("default worker group", default_group(namespace)),
             ("default fallback", default_fallback(namespace)),
+            *rows(namespace.plugin_defaults),
             ("created", when(namespace, "create_time")),
             ("updated", when(namespace, "update_time")),
             ("etag", namespace.etag),

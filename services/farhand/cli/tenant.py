@@ -19,6 +19,7 @@ from farhand.cli.defaults import (
     undeclare,
 )
 from farhand.cli.fields import every_page, new_request_id, when
+from farhand.cli.plugin_defaults import DefaultsFile, rows
 from farhand.cli.render import document
 from farhand.cli.session import DEADLINE, Session
 
@@ -72,6 +73,7 @@ def create(
     description: Description = None,
     default_worker_group: DefaultGroup = None,
     default_fallback: DefaultFallback = None,
+    plugin_defaults: DefaultsFile = None,
     request_id: RequestId = None,
 ) -> None:
     """Make a tenant."""
@@ -80,7 +82,7 @@ def create(
     from farhand.api.registry.v1.tenant_service_pb2_grpc import TenantServiceStub
 
     tenant = Tenant(id=id)
-    declare(tenant, description, default_worker_group, default_fallback)
+    declare(tenant, description, default_worker_group, default_fallback, plugin_defaults)
     request = CreateTenantRequest(tenant=tenant, request_id=request_id or new_request_id())
     with session.registry() as channel:
         answer = TenantServiceStub(channel).CreateTenant(request, timeout=DEADLINE)
@@ -93,6 +95,7 @@ def create(
     examples=[
         "farhand tenant update research --default-worker-group gpu",
         "farhand tenant update research --no-default-worker-group --default-fallback wait",
+        "farhand tenant update research --plugin-defaults defaults.yaml",
     ],
 )
 def update(
@@ -103,6 +106,7 @@ def update(
     no_default_worker_group: NoDefaultGroup = False,
     default_fallback: DefaultFallback = None,
     no_default_fallback: NoDefaultFallback = False,
+    plugin_defaults: DefaultsFile = None,
     etag: Etag = "",
 ) -> None:
     """Change what is given, and leave the rest."""
@@ -111,7 +115,7 @@ def update(
     from farhand.api.registry.v1.tenant_service_pb2_grpc import TenantServiceStub
 
     request = UpdateTenantRequest(tenant=Tenant(id=id, etag=etag))
-    given = declare(request.tenant, description, default_worker_group, default_fallback)
+    given = declare(request.tenant, description, default_worker_group, default_fallback, plugin_defaults)
     request.update_mask.paths.extend(undeclare(given, no_default_worker_group, no_default_fallback))
     with session.registry() as channel:
         answer = TenantServiceStub(channel).UpdateTenant(request, timeout=DEADLINE)
@@ -137,6 +141,7 @@ def _show(session: Session, tenant: "Tenant") -> None:
             ("description", tenant.description or "-"),
             ("default worker group", default_group(tenant)),
             ("default fallback", default_fallback(tenant)),
+            *rows(tenant.plugin_defaults),
             ("created", when(tenant, "create_time")),
             ("updated", when(tenant, "update_time")),
             ("etag", tenant.etag),

@@ -9,7 +9,7 @@ reasons; tests/architecture compares that table with this module.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 DOMAIN = "farhand"
 
@@ -30,6 +30,7 @@ class FarhandError(Exception):
     metadata: dict[str, str] = field(default_factory=dict)
     violations: Sequence[Violation] = ()
     retry_delay: float | None = None  # seconds, sent as google.rpc.RetryInfo
+    details: Sequence[Any] = ()  # further messages for google.rpc.Status.details, small ones
 
     status: ClassVar[str] = "INTERNAL"
     reason: ClassVar[str] = "INTERNAL"
@@ -62,6 +63,12 @@ class PayloadTooLarge(InvalidArgument):
     """A task is larger than the server's limit; the message names both sizes."""
 
     reason = "PAYLOAD_TOO_LARGE"
+
+
+class FlowInvalid(InvalidArgument):
+    """A flow's source can't be saved; FlowProblems and the violations say why, and where."""
+
+    reason = "FLOW_INVALID"
 
 
 class FutureRevision(FarhandError):
@@ -199,7 +206,7 @@ class Unavailable(FarhandError):
 
 
 class Overloaded(FarhandError):
-    """More workers dial than this server takes at once, or in all; it says when to try again."""
+    """More comes at once than this server takes, workers that dial or large flows; it says when to try again."""
 
     status = "UNAVAILABLE"
     reason = "OVERLOADED"

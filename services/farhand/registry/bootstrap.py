@@ -5,7 +5,9 @@ import base64
 import secrets
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from importlib import metadata
 
+from farhand.api.registry.v1.flow_service_pb2_grpc import add_FlowServiceServicer_to_server
 from farhand.api.registry.v1.namespace_service_pb2_grpc import add_NamespaceServiceServicer_to_server
 from farhand.api.registry.v1.roll_service_pb2_grpc import add_RollServiceServicer_to_server
 from farhand.api.registry.v1.tenant_service_pb2_grpc import add_TenantServiceServicer_to_server
@@ -13,8 +15,11 @@ from farhand.api.registry.v1.watch_service_pb2_grpc import add_WatchServiceServi
 from farhand.api.registry.v1.worker_group_service_pb2_grpc import add_WorkerGroupServiceServicer_to_server
 from farhand.registry.loops.feed import Feed
 from farhand.registry.rpc.access import ACCESS, SERVICE_NAMES
+from farhand.registry.rpc.flow_reader import FlowReader
+from farhand.registry.rpc.flow_service import FlowService
 from farhand.registry.rpc.group_deletion import GroupDeletion
 from farhand.registry.rpc.namespace_service import NamespaceService
+from farhand.registry.rpc.reading_threads import ReadingThreads
 from farhand.registry.rpc.roll_service import RollService
 from farhand.registry.rpc.tenant_service import TenantService
 from farhand.registry.rpc.watch_service import WatchService
@@ -41,6 +46,9 @@ async def serve(lifecycle: Lifecycle, settings: RegistrySettings) -> None:
         transactions = Transactions(engine)
         feed = Feed(transactions, Notices(settings.database_url).listening)
         deletions = GroupDeletion(transactions, feed)
+        threads = ReadingThreads()
+        stack.callback(threads.close)
+        reader = FlowReader(transactions, threads, installed_task_types())
 
         server = make_server(settings, tokens, ACCESS, translate=meaning)
         add_TenantServiceServicer_to_server(TenantService(transactions), server)
@@ -51,6 +59,7 @@ async def serve(lifecycle: Lifecycle, settings: RegistrySettings) -> None:
             ),
             server,
         )
+        add_FlowServiceServicer_to_server(FlowService(transactions, threads, reader), server)
         add_RollServiceServicer_to_server(RollService(transactions), server)
         add_WatchServiceServicer_to_server(WatchService(transactions, feed), server)
         health = add_standard_services(server, SERVICE_NAMES)
@@ -65,6 +74,11 @@ async def serve(lifecycle: Lifecycle, settings: RegistrySettings) -> None:
             await health.enter_graceful_shutdown()
             feed.close()
             await server.stop(settings.drain_timeout)
+
+
+def installed_task_types() -> frozenset[str]:
+    """The task types of packages beside the registry: entry points, which workers load and the registry only names."""
+    return frozenset(entry.name for entry in metadata.entry_points(group="farhand.tasks"))
 
 
 def new_uid() -> str:

@@ -33,7 +33,7 @@ Translate = Callable[[BaseException], FarhandError | None]
 
 
 def status_of(error: FarhandError) -> status_pb2.Status:
-    """The google.rpc.Status of an error: code, message, ErrorInfo, and BadRequest and RetryInfo where it has them."""
+    """The google.rpc.Status of an error: code, message, ErrorInfo, and what else it has to tell."""
     return _status(error, error.message, list(error.violations))
 
 
@@ -63,6 +63,8 @@ def _status(error: FarhandError, message: str, violations: list[Violation]) -> s
         for violation in violations:
             bad.field_violations.add(field=violation.path, description=violation.description)
         status.details.add().Pack(bad)
+    for detail in error.details:
+        status.details.add().Pack(detail)
     if error.retry_delay is not None:
         delay = wire.duration(error.retry_delay) or Duration()
         status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))

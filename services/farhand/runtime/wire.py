@@ -1,8 +1,10 @@
 """Tiny conversions between Python values and the well-known protobuf types."""
 
 import datetime
+from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 _NANOS = 1_000_000_000
@@ -46,3 +48,24 @@ def duration(seconds: float | None) -> Duration | None:
 def seconds(message: Duration) -> float:
     """Seconds from a Duration."""
     return message.seconds + message.nanos / _NANOS
+
+
+def plain(struct: Struct) -> dict[str, Any]:
+    """A Struct as plain values. JSON's numbers are floats on the wire; whole ones become ints again."""
+    return {name: _plain(value) for name, value in struct.fields.items()}
+
+
+def _plain(value: Value) -> Any:
+    match value.WhichOneof("kind"):
+        case "string_value":
+            return value.string_value
+        case "number_value":
+            number = value.number_value
+            return int(number) if number.is_integer() else number
+        case "bool_value":
+            return value.bool_value
+        case "list_value":
+            return [_plain(item) for item in value.list_value.values]
+        case "struct_value":
+            return plain(value.struct_value)
+    return None

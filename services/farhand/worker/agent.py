@@ -416,7 +416,7 @@ class Agent:
                 env["TRACEPARENT"] = span.traceparent
             run = Run(
                 key,
-                frames.plain(task.properties),
+                wire.plain(task.properties),
                 timeout=wire.seconds(task.timeout) or None,
                 env=env,
                 run_log=run_log,
@@ -500,7 +500,7 @@ def _tell(key: JobKey, ending: Ending) -> None:
 
 def _conclude_instantly(task_type: InstantTaskType, task: task_pb2.Task) -> Outcome:
     try:
-        return task_type.conclude(frames.plain(task.properties) if task.HasField("properties") else {})
+        return task_type.conclude(wire.plain(task.properties) if task.HasField("properties") else {})
     except Exception as error:
         log.exception("an instant task raised", extra={"type": task.type})
         return failed("INTERNAL", f"the task failed inside of the worker: {type(error).__name__}: {error}")

@@ -1,9 +1,8 @@
 """Between the wire's messages and the worker's own terms: the only place that knows both."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
-from google.protobuf import duration_pb2, struct_pb2
+from google.protobuf import duration_pb2
 
 from farhand.api.types.v1 import outcome_pb2
 from farhand.api.worker.v1 import session_pb2
@@ -93,24 +92,3 @@ def result(key: JobKey, value: Outcome, *, seconds: float | None = None, log_end
     if value.outputs:
         message.outputs.update(value.outputs)
     return session_pb2.Result(job_id=key[0], fence=key[1], outcome=message, log_end_offset=log_end)
-
-
-def plain(properties: struct_pb2.Struct) -> dict[str, Any]:
-    """A task's properties as plain values. JSON's numbers are floats on the wire; whole ones become ints again."""
-    return {name: _plain(value) for name, value in properties.fields.items()}
-
-
-def _plain(value: struct_pb2.Value) -> Any:
-    match value.WhichOneof("kind"):
-        case "string_value":
-            return value.string_value
-        case "number_value":
-            number = value.number_value
-            return int(number) if number.is_integer() else number
-        case "bool_value":
-            return value.bool_value
-        case "list_value":
-            return [_plain(item) for item in value.list_value.values]
-        case "struct_value":
-            return plain(value.struct_value)
-    return None

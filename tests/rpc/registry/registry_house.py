@@ -7,7 +7,8 @@
 Everyone is known by a token whose text is its name: "admin", "service", "worker",
 "nobody" (a client without tenants), and each tenant that the house is opened for.
 The lease floor is 1 s, a heartbeat is said after 0.2 s of silence, and a deletion
-waits 0.5 s for its answer unless said. Two houses on one URL are two replicas.
+waits 0.5 s for its answer unless said. At most 4 flows of a size wait to be read.
+Two houses on one URL are two replicas.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 import grpc.aio
 
 from farhand.api.registry.v1 import (
+    flow_service_pb2_grpc,
     namespace_service_pb2_grpc,
     roll_service_pb2_grpc,
     tenant_service_pb2_grpc,
@@ -29,8 +31,11 @@ from farhand.api.registry.v1 import (
 from farhand.registry.bootstrap import new_uid
 from farhand.registry.loops.feed import Feed
 from farhand.registry.rpc.access import ACCESS
+from farhand.registry.rpc.flow_reader import FlowReader
+from farhand.registry.rpc.flow_service import FlowService
 from farhand.registry.rpc.group_deletion import GroupDeletion
 from farhand.registry.rpc.namespace_service import NamespaceService
+from farhand.registry.rpc.reading_threads import ReadingThreads
 from farhand.registry.rpc.roll_service import RollService
 from farhand.registry.rpc.tenant_service import TenantService
 from farhand.registry.rpc.watch_service import WatchService
@@ -44,6 +49,7 @@ from farhand.runtime.security import Identity, Role, Tokens
 from farhand.runtime.settings import DialSettings, ListenSettings
 
 if TYPE_CHECKING:
+    from farhand.api.registry.v1.flow_service_pb2_grpc import FlowServiceAsyncStub
     from farhand.api.registry.v1.namespace_service_pb2_grpc import NamespaceServiceAsyncStub
     from farhand.api.registry.v1.roll_service_pb2_grpc import RollServiceAsyncStub
     from farhand.api.registry.v1.tenant_service_pb2_grpc import TenantServiceAsyncStub
@@ -51,13 +57,19 @@ if TYPE_CHECKING:
     from farhand.api.registry.v1.worker_group_service_pb2_grpc import WorkerGroupServiceAsyncStub
 
 
+INSTALLED = "org.example.Installed"  # a task type of a package beside the registry
+
+
 class House:
     """One replica and the way to it."""
 
-    def __init__(self, address: str, transactions: Transactions, feed: Feed, stack: AsyncExitStack) -> None:
+    def __init__(
+        self, address: str, transactions: Transactions, feed: Feed, threads: ReadingThreads, stack: AsyncExitStack
+    ) -> None:
         self.address = address
         self.transactions = transactions
         self.feed = feed
+        self.threads = threads
         self._stack = stack
         self._channels: dict[str, grpc.aio.Channel] = {}
 
@@ -76,6 +88,9 @@ class House:
 
     def groups(self, caller: str = "admin") -> "WorkerGroupServiceAsyncStub":
         return worker_group_service_pb2_grpc.WorkerGroupServiceStub(self.channel(caller))
+
+    def flows(self, caller: str = "admin") -> "FlowServiceAsyncStub":
+        return flow_service_pb2_grpc.FlowServiceStub(self.channel(caller))
 
     def roll(self, caller: str = "admin") -> "RollServiceAsyncStub":
         return roll_service_pb2_grpc.RollServiceStub(self.channel(caller))
@@ -101,6 +116,11 @@ async def open_house(
         deletions = GroupDeletion(transactions, feed, deletion_wait)
         groups = WorkerGroupService(transactions, deletions, lease_floor=timedelta(seconds=1), new_uid=new_uid)
         worker_group_service_pb2_grpc.add_WorkerGroupServiceServicer_to_server(groups, server)
+        threads = ReadingThreads(waiting=4)
+        stack.callback(threads.close)
+        reader = FlowReader(transactions, threads, frozenset({INSTALLED}))
+        flows = FlowService(transactions, threads, reader)
+        flow_service_pb2_grpc.add_FlowServiceServicer_to_server(flows, server)
         roll_service_pb2_grpc.add_RollServiceServicer_to_server(RollService(transactions), server)
         watches = WatchService(transactions, feed, heartbeat=0.2)
         watch_service_pb2_grpc.add_WatchServiceServicer_to_server(watches, server)
@@ -110,7 +130,7 @@ async def open_house(
             await server.start()
             try:
                 async with AsyncExitStack() as channels:
-                    yield House(address, transactions, feed, channels)
+                    yield House(address, transactions, feed, threads, channels)
             finally:
                 feed.close()
                 await server.stop(None)

@@ -22,7 +22,7 @@ NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 async def test_a_tenant_is_stored_changed_and_removed(transactions: Transactions) -> None:
     async with transactions.changing() as connection:
         made = await tenants.insert(connection, Tenant("acme", "words", "", Fallback.FAIL), 3)
-    assert made == Tenant("acme", "words", "", Fallback.FAIL, 3, made.create_time, made.create_time)
+    assert made == Tenant("acme", "words", "", Fallback.FAIL, (), 3, made.create_time, made.create_time)
     assert made.create_time is not None
     async with transactions.changing() as connection:
         changed = await tenants.update(connection, replace(made, default_worker_group=None, default_fallback=None), 4)
@@ -88,8 +88,8 @@ async def test_who_names_a_group_as_its_default_is_found(transactions: Transacti
         await tenants.insert(connection, Tenant("other", default_worker_group=""), 5)
         for name, key in (("a", "gpu"), ("a.b", None), ("c", "")):
             await namespaces.insert(connection, Namespace("acme", name, default_worker_group=key), 6)
-        assert await tenants.with_default_group(connection, "gpu") == ["acme"]
-        assert await namespaces.with_default_group(connection, "gpu") == ["acme/a"]
+        assert await tenants.naming_group(connection, "gpu") == ["acme"]
+        assert await namespaces.naming_group(connection, "gpu") == ["acme/a"]
         assert await namespaces.of_tenant(connection, "acme") == ["a", "a.b", "c"]
         assert await tenants.missing(connection, ["acme", "nobody", "main", "anna"]) == ["anna", "nobody"]
 

@@ -66,8 +66,8 @@ def test_the_default_group_can_not_be_deleted() -> None:
 
 
 def test_a_group_in_use_lists_who_uses_it() -> None:
-    check_unused(ACTIVE, [], [])
-    with pytest.raises(InUse, match="tenants main and of the namespaces main/company"):
-        check_unused(ACTIVE, ["main"], ["main/company"])
+    check_unused(ACTIVE, [], [], [])
+    with pytest.raises(InUse, match=r"by the tenants main and by the namespaces main/c and by the flows main/c\.hello"):
+        check_unused(ACTIVE, ["main"], ["main/c"], ["main/c.hello"])
     with pytest.raises(InUse, match="and 2 more"):
-        check_unused(ACTIVE, [f"t{number}" for number in range(12)], [])
+        check_unused(ACTIVE, [f"t{number}" for number in range(12)], [], [])

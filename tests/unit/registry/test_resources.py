@@ -2,15 +2,27 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from farhand.kernel.errors import EtagMismatch, GroupDeleting, InUse, InvalidArgument, Protected, RequestIdReused
+from farhand.kernel.errors import (
+    EtagMismatch,
+    GroupDeleting,
+    InUse,
+    InvalidArgument,
+    Protected,
+    RequestIdReused,
+    Violation,
+)
 from farhand.kernel.resolution import Fallback
-from farhand.registry.core import request_id, tenant, worker, worker_group
+from farhand.registry.core import plugin_defaults, request_id, tenant, worker, worker_group
 from farhand.registry.core.etag import check_etag, etag
+from farhand.registry.core.flow import FlowRevision, check_newest
+from farhand.registry.core.flow_groups import FlowGroups
 from farhand.registry.core.references import check_default_group_use
 from farhand.registry.core.tenant import Tenant
+from farhand.registry.core.update_mask import concerning
 from farhand.registry.core.visibility import Visibility
 from farhand.registry.core.worker import Report, Worker, WorkerState
 from farhand.registry.core.worker_group import GroupState, WorkerGroup
@@ -64,10 +76,12 @@ def test_an_etag_is_current_or_refused_and_empty_is_whatever_it_is_now() -> None
 
 def test_main_is_protected_and_a_tenant_in_use_says_by_whom() -> None:
     with pytest.raises(Protected):
-        tenant.check_removal("main", [], [])
-    tenant.check_removal("acme", [], [])
-    with pytest.raises(InUse, match=r"its namespaces a\.b and the allowed tenants of the worker groups gpu"):
-        tenant.check_removal("acme", ["a.b"], ["gpu"])
+        tenant.check_removal("main", [], [], [])
+    tenant.check_removal("acme", [], [], [])
+    with pytest.raises(
+        InUse, match=r"its namespaces a\.b and its flows a\.b\.c and the allowed tenants of the worker groups gpu"
+    ):
+        tenant.check_removal("acme", ["a.b"], ["gpu"], ["a.b.c"])
 
 
 def test_a_default_group_must_stay_and_allow_the_tenant() -> None:
@@ -81,8 +95,14 @@ def test_a_default_group_must_stay_and_allow_the_tenant() -> None:
 def test_the_digest_of_a_request_tells_bodies_apart_but_not_output_fields_of_later_releases() -> None:
     one = Tenant("acme", default_fallback=Fallback.FAIL)
     assert request_id.digest(one) == request_id.digest(replace(one))
-    others = [replace(one, description="x"), replace(one, default_fallback=None), replace(one, default_worker_group="")]
-    assert len({request_id.digest(each) for each in [one, *others]}) == 4
+    (default,), _ = plugin_defaults.read("p", [{"type": "a", "values": {}}])
+    others = [
+        replace(one, description="x"),
+        replace(one, default_fallback=None),
+        replace(one, default_worker_group=""),
+        replace(one, plugin_defaults=(default,)),
+    ]
+    assert len({request_id.digest(each) for each in [one, *others]}) == 5
     with pytest.raises(RequestIdReused):
         request_id.check_same("r", request_id.digest(one), request_id.digest(others[0]))
 
@@ -118,3 +138,53 @@ def test_all_that_is_wrong_with_a_report_is_said_at_once() -> None:
         "reports[2].worker.slots",
         "reports[2].epoch",
     ]
+
+
+def test_a_flow_may_name_groups_that_are_there_stay_and_allow_its_tenant_and_they_are_remembered() -> None:
+    groups = FlowGroups(
+        "acme",
+        [
+            WorkerGroup("", "wg_d"),
+            GPU,
+            replace(GPU, key="gpu-2", allowed_tenants=("rival",)),
+            replace(GPU, key="gpu-3", state=GroupState.DELETING),
+        ],
+    )
+    assert [groups.why_not(key) for key in ("", "gpu")] == ["", ""]
+    assert groups.why_not("gpuu") == "there is no worker group 'gpuu'. Did you mean 'gpu'?"
+    assert groups.why_not("gpu-2") == ("the worker group 'gpu-2' does not allow the tenant 'acme'. Did you mean 'gpu'?")
+    assert groups.why_not("gpu-3") == "the worker group 'gpu-3' is being deleted. Did you mean 'gpu'?"
+    assert groups.named == {"gpu", "gpuu", "gpu-2", "gpu-3"}
+
+
+def test_a_flow_full_of_unknown_groups_is_compared_with_the_others_a_few_times_only() -> None:
+    groups = FlowGroups("acme", [GPU])
+    hinted = ["Did you mean" in groups.why_not(f"gpu{number % 10}{number}") for number in range(100)]
+    assert hinted[0] and sum(hinted) <= 20
+
+
+def test_the_etag_of_a_flow_changes_with_its_deletion_and_the_newest_one_counts() -> None:
+    flow = FlowRevision("acme", "a.b", "c", revision=3)
+    assert len({flow.etag, replace(flow, revision=4).etag, replace(flow, deleted=True).etag}) == 3
+    check_newest("", flow)
+    check_newest(flow.etag, flow)
+    with pytest.raises(EtagMismatch, match=r"flow 'a\.b\.c' in the tenant 'acme' has changed"):
+        check_newest(replace(flow, revision=2).etag, flow)
+
+
+def test_plugin_defaults_are_read_back_as_they_were_written() -> None:
+    given: list[dict[str, Any]] = [
+        {"type": "a.b", "values": {"timeout": "PT1M", "x": [1, {"y": None}]}},
+        {"type": "a", "forced": True, "values": {"workerGroup": {"key": "gpu", "fallback": "FAIL"}}},
+    ]
+    defaults, violations = plugin_defaults.read("p", given)
+    assert violations == []
+    assert plugin_defaults.written(defaults) == given
+    assert plugin_defaults.stored(given) == defaults
+    assert list(plugin_defaults.groups("p", defaults)) == [("p[1].values.workerGroup.key", "gpu")]
+
+
+def test_an_update_hears_of_the_fields_that_it_names_alone() -> None:
+    wrong = [Violation("tenant.plugin_defaults[3].values.x", "a"), Violation("tenant.default_fallback", "b")]
+    assert concerning(["plugin_defaults"], wrong) == wrong[:1]
+    assert concerning(["default_fallback", "description"], wrong) == wrong[1:]

@@ -99,19 +99,18 @@ def step(group: WorkerGroup, event: Event) -> WorkerGroup | None:
     return TABLE[group.state, type(event)](group, event)
 
 
-def check_unused(group: WorkerGroup, tenants: Sequence[str], namespaces: Sequence[str]) -> None:
-    """Raises InUse when tenants or namespaces ("tenant/name") have the group as their default."""
-    if not tenants and not namespaces:
+def check_unused(group: WorkerGroup, tenants: Sequence[str], namespaces: Sequence[str], flows: Sequence[str]) -> None:
+    """Raises InUse when tenants, namespaces ("tenant/name") or flows ("tenant/namespace.id") name the group.
+
+    Tenants and namespaces name it as their default or in their plugin defaults, flows in their newest revision.
+    """
+    users = {"tenants": tenants, "namespaces": namespaces, "flows": flows}
+    if not any(users.values()):
         return
-    users = []
-    if tenants:
-        users.append(f"the tenants {listed(tenants)}")
-    if namespaces:
-        users.append(f"the namespaces {listed(namespaces)}")
+    who = " and by ".join(f"the {kind} {listed(found)}" for kind, found in users.items() if found)
     raise InUse(
-        f"The worker group {names.shown(group.key)} is the default worker group of {' and of '.join(users)}. "
-        "Give them another one first.",
-        metadata={"tenants": str(len(tenants)), "namespaces": str(len(namespaces))},
+        f"The worker group {names.shown(group.key)} is named by {who}. Give them another one first.",
+        metadata={kind: str(len(found)) for kind, found in users.items()},
     )
 
 

@@ -10,10 +10,11 @@ from datetime import datetime
 
 from farhand.kernel import names
 from farhand.kernel.errors import Violation
+from farhand.kernel.flow import PluginDefault
 from farhand.kernel.resolution import Fallback
 from farhand.registry.core.references import check_default_group
 
-CHANGEABLE = ("description", "default_worker_group", "default_fallback")
+CHANGEABLE = ("description", "default_worker_group", "default_fallback", "plugin_defaults")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Namespace:
     description: str = ""
     default_worker_group: str | None = None  # a key; None: inherited; empty: the default group
     default_fallback: Fallback | None = None  # None: inherited
+    plugin_defaults: tuple[PluginDefault, ...] = ()
     revision: int = 0  # of its last change; its etag
     create_time: datetime | None = None
     update_time: datetime | None = None

@@ -37,10 +37,15 @@ def after(scope: tuple[str, ...], page_token: str) -> str | None:
         content = base64.b64decode(page_token + "=" * (-len(page_token) % 4), altchars=b"-_", validate=True)
         key = content[_DIGEST:].decode()
     except (binascii.Error, ValueError):
-        raise InvalidArgument.of(Violation("page_token", _NOT_OURS)) from None
+        raise not_ours() from None
     if content[:_DIGEST] != _digest(scope, key) or "\0" in key:
-        raise InvalidArgument.of(Violation("page_token", _NOT_OURS))
+        raise not_ours()
     return key
+
+
+def not_ours() -> InvalidArgument:
+    """The error for a token that is none of the list's."""
+    return InvalidArgument.of(Violation("page_token", _NOT_OURS))
 
 
 def _digest(scope: tuple[str, ...], after_key: str) -> bytes:

@@ -6,10 +6,14 @@ are ignored, and another encoding of the same message make no difference.
 
 import hashlib
 from dataclasses import fields
+from typing import Any
+
+from pydantic import BaseModel
 
 from farhand.kernel import names
 from farhand.kernel.errors import RequestIdReused, Violation
 from farhand.registry.core.change import Resource
+from farhand.registry.core.flow import FlowCreation
 
 _LONGEST = 100
 
@@ -19,14 +23,14 @@ def check(request_id: str) -> list[Violation]:
     return names.check_text("request_id", request_id, _LONGEST)
 
 
-def digest(asked: Resource) -> bytes:
-    """Of the resource that a create asks for.
+def digest(asked: Resource | FlowCreation) -> bytes:
+    """Of what a create asks for.
 
     A field with its default value is left out, so that a replica of a later release,
     which knows more fields, finds the same digest.
     """
-    said = [(field.name, getattr(asked, field.name)) for field in fields(asked)]
-    telling = [pair for pair, field in zip(said, fields(asked), strict=True) if pair[1] != field.default]
+    said = [(field, getattr(asked, field.name)) for field in fields(asked)]
+    telling = [(field.name, _written(value)) for field, value in said if value != field.default]
     return hashlib.sha256(repr((type(asked).__name__, telling)).encode()).digest()
 
 
@@ -37,3 +41,10 @@ def check_same(request_id: str, remembered: bytes, asked: bytes) -> None:
             f"The request_id {names.shown(request_id)} was used with another request in the last 24 hours. "
             "Use a new id for a new request."
         )
+
+
+def _written(value: Any) -> Any:
+    """Models as they were written: what a later release makes of the rest is its own affair."""
+    if isinstance(value, tuple):
+        return tuple(map(_written, value))
+    return value.model_dump_json(by_alias=True, exclude_unset=True) if isinstance(value, BaseModel) else value

@@ -11,10 +11,11 @@ from datetime import datetime
 
 from farhand.kernel import names
 from farhand.kernel.errors import InUse, Protected, Violation
+from farhand.kernel.flow import PluginDefault
 from farhand.kernel.resolution import Fallback
 from farhand.registry.core.references import check_default_group, listed
 
-CHANGEABLE = ("description", "default_worker_group", "default_fallback")
+CHANGEABLE = ("description", "default_worker_group", "default_fallback", "plugin_defaults")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Tenant:
     description: str = ""
     default_worker_group: str | None = None  # a key; None: not declared; empty: the default group
     default_fallback: Fallback | None = None
+    plugin_defaults: tuple[PluginDefault, ...] = ()
     revision: int = 0  # of its last change; its etag
     create_time: datetime | None = None
     update_time: datetime | None = None
@@ -40,18 +42,24 @@ def check(tenant: Tenant, fields: Collection[str] = CHANGEABLE) -> list[Violatio
     return violations
 
 
-def check_removal(tenant_id: str, namespaces: Sequence[str], groups: Sequence[str]) -> None:
-    """Raises Protected for `main`, and InUse when namespaces or groups (by key) still name the tenant."""
+def check_removal(tenant_id: str, namespaces: Sequence[str], groups: Sequence[str], flows: Sequence[str]) -> None:
+    """Raises Protected for `main`, and InUse when namespaces, flows or groups (by key) still name the tenant."""
     if tenant_id == names.DEFAULT_TENANT:
         raise Protected(f"The tenant {names.shown(tenant_id)} always exists and can't be deleted.")
-    if not namespaces and not groups:
+    if not namespaces and not groups and not flows:
         return
     users = []
     if namespaces:
         users.append(f"its namespaces {listed(namespaces)}")
+    if flows:
+        users.append(f"its flows {listed(flows)}")
     if groups:
         users.append(f"the allowed tenants of the worker groups {listed(groups)}")
     raise InUse(
         f"The tenant {names.shown(tenant_id)} is in use by {' and '.join(users)}. Remove it there first.",
-        metadata={"namespaces": str(len(namespaces)), "worker_groups": str(len(groups))},
+        metadata={
+            "namespaces": str(len(namespaces)),
+            "worker_groups": str(len(groups)),
+            "flows": str(len(flows)),
+        },
     )

@@ -1,6 +1,7 @@
 """Which fields an update changes (AIP-134)."""
 
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
 
 from farhand.kernel.errors import Violation
 from farhand.kernel.names import shown
@@ -31,3 +32,8 @@ def fields_to_change(
     if len(paths) > _MOST_PATHS:
         violations.append(Violation(_PATH, f"has {len(paths)} paths; at most {_MOST_PATHS} are allowed"))
     return [field for field in changeable if field in paths], violations
+
+
+def concerning(fields: Collection[str], violations: Iterable[Violation]) -> list[Violation]:
+    """Of what is wrong with a resource in a request ("tenant.lease"), that which is about these fields of it."""
+    return [each for each in violations if re.split(r"[.\[]", each.path)[1] in fields]

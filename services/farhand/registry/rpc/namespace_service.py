@@ -12,7 +12,7 @@ from farhand.registry.core import namespace, page, request_id
 from farhand.registry.core.change import Change, Put, Removed
 from farhand.registry.core.etag import check_etag
 from farhand.registry.core.namespace import Namespace
-from farhand.registry.core.update_mask import fields_to_change
+from farhand.registry.core.update_mask import concerning, fields_to_change
 from farhand.registry.core.visibility import Visibility
 from farhand.registry.rpc import default_group, tenant_service, wire
 from farhand.registry.rpc.callers import visibility
@@ -22,6 +22,7 @@ from farhand.registry.store.transactions import Transactions
 
 _EVERYTHING = Visibility(None)
 _GROUP_PATH = "namespace.default_worker_group"
+_DEFAULTS_PATH = "namespace.plugin_defaults"
 
 
 class NamespaceService(NamespaceServiceServicer):
@@ -49,6 +50,7 @@ class NamespaceService(NamespaceServiceServicer):
                 if await namespaces.get(connection, asked.tenant, asked.name) is not None:
                     raise ResourceExists(f"There is a {_label(asked)} already.")
                 await default_group.check(connection, _GROUP_PATH, asked.default_worker_group, asked.tenant)
+                await default_group.check_named(connection, _DEFAULTS_PATH, asked.plugin_defaults, asked.tenant)
                 stored = await namespaces.insert(connection, asked, revision)
                 await changes.record(connection, Change(revision, Put(stored)))
                 await requests.remember(connection, request.request_id, asked, stored)
@@ -84,9 +86,7 @@ class NamespaceService(NamespaceServiceServicer):
         fields, wrong = fields_to_change(
             request.update_mask.paths, wire.set_fields(message), namespace.CHANGEABLE, wire.all_fields(message)
         )
-        if "default_fallback" not in fields:
-            violations.clear()
-        violations += wrong + namespace.check(asked, fields)
+        violations = concerning(fields, violations) + wrong + namespace.check(asked, fields)
         if not asked.name:
             violations.append(Violation("namespace.name", "must not be empty"))
         if violations:
@@ -98,6 +98,9 @@ class NamespaceService(NamespaceServiceServicer):
             changed = replace(stored, **{field: getattr(asked, field) for field in fields})
             if changed.default_worker_group != stored.default_worker_group:
                 await default_group.check(connection, _GROUP_PATH, changed.default_worker_group, stored.tenant)
+            await default_group.check_named(
+                connection, _DEFAULTS_PATH, changed.plugin_defaults, stored.tenant, stored.plugin_defaults
+            )
             if changed != stored:
                 stored = await namespaces.update(connection, changed, revision)
                 await changes.record(connection, Change(revision, Put(stored)))

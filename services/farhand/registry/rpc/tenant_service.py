@@ -12,16 +12,17 @@ from farhand.registry.core import page, request_id, tenant
 from farhand.registry.core.change import Change, Put, Removed
 from farhand.registry.core.etag import check_etag
 from farhand.registry.core.tenant import Tenant
-from farhand.registry.core.update_mask import fields_to_change
+from farhand.registry.core.update_mask import concerning, fields_to_change
 from farhand.registry.core.visibility import Visibility
 from farhand.registry.rpc import default_group, wire
 from farhand.registry.rpc.callers import visibility
 from farhand.registry.rpc.pages import fill
-from farhand.registry.store import changes, namespaces, requests, tenants, worker_groups
+from farhand.registry.store import changes, flows, namespaces, requests, tenants, worker_groups
 from farhand.registry.store.transactions import Transactions
 
 _EVERYTHING = Visibility(None)
 _GROUP_PATH = "tenant.default_worker_group"
+_DEFAULTS_PATH = "tenant.plugin_defaults"
 
 
 class TenantService(TenantServiceServicer):
@@ -46,6 +47,7 @@ class TenantService(TenantServiceServicer):
                 if await tenants.get(connection, asked.id) is not None:
                     raise ResourceExists(f"There is a tenant {names.shown(asked.id)} already.")
                 await default_group.check(connection, _GROUP_PATH, asked.default_worker_group, asked.id)
+                await default_group.check_named(connection, _DEFAULTS_PATH, asked.plugin_defaults, asked.id)
                 stored = await tenants.insert(connection, asked, revision)
                 await changes.record(connection, Change(revision, Put(stored)))
                 await requests.remember(connection, request.request_id, asked, stored)
@@ -75,9 +77,7 @@ class TenantService(TenantServiceServicer):
         fields, wrong = fields_to_change(
             request.update_mask.paths, wire.set_fields(message), tenant.CHANGEABLE, wire.all_fields(message)
         )
-        if "default_fallback" not in fields:
-            violations.clear()
-        violations += wrong + tenant.check(asked, fields)
+        violations = concerning(fields, violations) + wrong + tenant.check(asked, fields)
         if not asked.id:
             violations.append(Violation("tenant.id", "must not be empty"))
         if violations:
@@ -89,6 +89,9 @@ class TenantService(TenantServiceServicer):
             changed = replace(stored, **{field: getattr(asked, field) for field in fields})
             if changed.default_worker_group != stored.default_worker_group:
                 await default_group.check(connection, _GROUP_PATH, changed.default_worker_group, stored.id)
+            await default_group.check_named(
+                connection, _DEFAULTS_PATH, changed.plugin_defaults, stored.id, stored.plugin_defaults
+            )
             if changed != stored:
                 stored = await tenants.update(connection, changed, revision)
                 await changes.record(connection, Change(revision, Put(stored)))
@@ -104,7 +107,9 @@ class TenantService(TenantServiceServicer):
                 stored.id,
                 await namespaces.of_tenant(connection, stored.id),
                 await worker_groups.allowing(connection, stored.id),
+                await flows.of_tenant(connection, stored.id),
             )
+            await flows.forget_tenant(connection, stored.id)
             await tenants.delete(connection, stored.id)
             await changes.record(connection, Change(revision, Removed(stored)))
         return api.DeleteTenantResponse()

@@ -1,10 +1,11 @@
 """Declared resources between the wire and the core.
 
 What comes in is taken as it is, for the core to judge. Only what the core has no
-value for (an enum's unknown number, a time out of range) is judged here: it is
-added to ``violations``, and the value is left at its default.
+value for (an enum's unknown number, a time out of range, plugin defaults that are
+none) is judged here: it is added to ``violations``, and the value is left at its default.
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from google.protobuf.duration_pb2 import Duration
@@ -18,22 +19,25 @@ from farhand.api.types.v1.fallback_pb2 import (
     FALLBACK_WAIT,
 )
 from farhand.api.types.v1.fallback_pb2 import Fallback as WireFallback
+from farhand.api.types.v1.plugin_default_pb2 import PluginDefault as WirePluginDefault
 from farhand.kernel import names
 from farhand.kernel.errors import Violation
+from farhand.kernel.flow import PluginDefault
 from farhand.kernel.resolution import Fallback
+from farhand.registry.core import plugin_defaults
 from farhand.registry.core.etag import etag
 from farhand.registry.core.namespace import Namespace
 from farhand.registry.core.tenant import Tenant
 from farhand.registry.core.worker_group import DEFAULT_LEASE, GroupState, WorkerGroup
-from farhand.runtime.wire import duration, timestamp
+from farhand.runtime.wire import duration, plain, timestamp
 
-_FALLBACKS: dict[Fallback | None, WireFallback.ValueType] = {
+FALLBACKS: dict[Fallback | None, WireFallback.ValueType] = {
     None: FALLBACK_UNSPECIFIED,
     Fallback.WAIT: FALLBACK_WAIT,
     Fallback.FAIL: FALLBACK_FAIL,
     Fallback.CANCEL: FALLBACK_CANCEL,
 }
-_FALLBACK_OF = {number: fallback for fallback, number in _FALLBACKS.items()}
+_FALLBACK_OF = {number: fallback for fallback, number in FALLBACKS.items()}
 _STATES: dict[GroupState, WorkerGroupState.ValueType] = {
     GroupState.ACTIVE: worker_group_pb2.WORKER_GROUP_STATE_ACTIVE,
     GroupState.DELETING: worker_group_pb2.WORKER_GROUP_STATE_DELETING,
@@ -47,6 +51,7 @@ def tenant_asked(message: tenant_pb2.Tenant, violations: list[Violation]) -> Ten
         description=message.description,
         default_worker_group=_default_group(message),
         default_fallback=_fallback("tenant.default_fallback", message.default_fallback, violations),
+        plugin_defaults=_plugin_defaults("tenant.plugin_defaults", message.plugin_defaults, violations),
     )
 
 
@@ -56,7 +61,8 @@ def tenant_message(tenant: Tenant) -> tenant_pb2.Tenant:
         id=tenant.id,
         description=tenant.description,
         default_worker_group=tenant.default_worker_group,
-        default_fallback=_FALLBACKS[tenant.default_fallback],
+        default_fallback=FALLBACKS[tenant.default_fallback],
+        plugin_defaults=map(_plugin_default_message, tenant.plugin_defaults),
         etag=etag(tenant.revision),
         create_time=timestamp(tenant.create_time),
         update_time=timestamp(tenant.update_time),
@@ -71,6 +77,7 @@ def namespace_asked(message: namespace_pb2.Namespace, violations: list[Violation
         description=message.description,
         default_worker_group=_default_group(message),
         default_fallback=_fallback("namespace.default_fallback", message.default_fallback, violations),
+        plugin_defaults=_plugin_defaults("namespace.plugin_defaults", message.plugin_defaults, violations),
     )
 
 
@@ -81,7 +88,8 @@ def namespace_message(namespace: Namespace) -> namespace_pb2.Namespace:
         name=namespace.name,
         description=namespace.description,
         default_worker_group=namespace.default_worker_group,
-        default_fallback=_FALLBACKS[namespace.default_fallback],
+        default_fallback=FALLBACKS[namespace.default_fallback],
+        plugin_defaults=map(_plugin_default_message, namespace.plugin_defaults),
         etag=etag(namespace.revision),
         create_time=timestamp(namespace.create_time),
         update_time=timestamp(namespace.update_time),
@@ -136,6 +144,28 @@ def _fallback(path: str, number: WireFallback.ValueType, violations: list[Violat
     if number not in _FALLBACK_OF:
         violations.append(Violation(path, f"{number} is no fallback; WAIT, FAIL and CANCEL are"))
     return _FALLBACK_OF.get(number)
+
+
+def _plugin_defaults(
+    path: str, messages: Sequence[WirePluginDefault], violations: list[Violation]
+) -> tuple[PluginDefault, ...]:
+    # No value takes twenty times as many bytes here as in JSON; so this bounds the work that follows.
+    if sum(message.ByteSize() for message in messages) > 20 * plugin_defaults.MOST_BYTES:
+        violations.append(Violation(path, f"are too large; at most {plugin_defaults.MOST_BYTES} bytes are allowed"))
+        return ()
+    given = [
+        {"type": message.type, "values": plain(message.values)} | ({"forced": True} if message.forced else {})
+        for message in messages
+    ]
+    defaults, wrong = plugin_defaults.read(path, given)
+    violations += wrong
+    return defaults
+
+
+def _plugin_default_message(default: PluginDefault) -> WirePluginDefault:
+    message = WirePluginDefault(type=default.type, forced=default.forced)
+    message.values.update(default.values.written())
+    return message
 
 
 def _lease(message: Duration, violations: list[Violation]) -> timedelta:

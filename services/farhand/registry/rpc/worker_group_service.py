@@ -13,14 +13,14 @@ from farhand.kernel.errors import InvalidArgument, ResourceExists, Violation
 from farhand.registry.core import deletion, page, request_id, worker_group
 from farhand.registry.core.change import Change, Put, Removed
 from farhand.registry.core.etag import check_etag
-from farhand.registry.core.update_mask import fields_to_change
+from farhand.registry.core.update_mask import concerning, fields_to_change
 from farhand.registry.core.visibility import Visibility
 from farhand.registry.core.worker_group import GroupState, Refusal, WorkerGroup
 from farhand.registry.rpc import wire
 from farhand.registry.rpc.callers import visibility
 from farhand.registry.rpc.group_deletion import GroupDeletion
 from farhand.registry.rpc.pages import fill
-from farhand.registry.store import changes, namespaces, requests, tenants, worker_groups
+from farhand.registry.store import changes, flows, namespaces, requests, tenants, worker_groups
 from farhand.registry.store.transactions import Transactions
 
 _EVERYTHING = Visibility(None)
@@ -103,9 +103,7 @@ class WorkerGroupService(WorkerGroupServiceServicer):
         fields, wrong = fields_to_change(
             request.update_mask.paths, wire.set_fields(message), worker_group.CHANGEABLE, wire.all_fields(message)
         )
-        if "lease" not in fields:
-            violations.clear()
-        violations += wrong + worker_group.check(asked, self._lease_floor, fields)
+        violations = concerning(fields, violations) + wrong + worker_group.check(asked, self._lease_floor, fields)
         if violations:
             raise InvalidArgument.of(*violations)
         asked = worker_group.normalized(asked)
@@ -133,8 +131,9 @@ class WorkerGroupService(WorkerGroupServiceServicer):
             assert marked is not None
             deletion.check_unused(
                 stored,
-                await tenants.with_default_group(connection, stored.key),
-                await namespaces.with_default_group(connection, stored.key),
+                await tenants.naming_group(connection, stored.key),
+                await namespaces.naming_group(connection, stored.key),
+                await flows.naming_group(connection, stored.key),
             )
             if marked != stored:
                 marked = await worker_groups.update(connection, marked, revision)

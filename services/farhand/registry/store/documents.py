@@ -1,4 +1,4 @@
-"""Resources as JSON: what the change log and the answers to past requests hold.
+"""What is declared, as JSON: what the change log and the answers to past requests hold.
 
 A document outlives the program that wrote it: a field that it lacks takes its
 default, and one that this version does not know is left out.
@@ -10,22 +10,28 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from farhand.kernel.resolution import Fallback
+from farhand.registry.core import plugin_defaults
 from farhand.registry.core.change import Resource
+from farhand.registry.core.flow import FlowCreation
 from farhand.registry.core.namespace import Namespace
 from farhand.registry.core.tenant import Tenant
 from farhand.registry.core.worker_group import GroupState, Refusal, WorkerGroup
 
-R = TypeVar("R", Tenant, Namespace, WorkerGroup)
+R = TypeVar("R", Tenant, Namespace, WorkerGroup, FlowCreation)
 
 _KINDS: dict[str, type[Tenant] | type[Namespace] | type[WorkerGroup]] = {
     "TENANT": Tenant,
     "NAMESPACE": Namespace,
     "WORKER_GROUP": WorkerGroup,
 }
-_NAMES = {cls: name for name, cls in _KINDS.items()}
+_NAMES: dict[type[Resource] | type[FlowCreation], str] = {
+    **{cls: name for name, cls in _KINDS.items()},
+    FlowCreation: "FLOW",
+}
 
 _READ: dict[str, Callable[[Any], Any]] = {
     "default_fallback": Fallback,
+    "plugin_defaults": plugin_defaults.stored,
     "allowed_tenants": tuple,
     "lease": lambda milliseconds: timedelta(milliseconds=milliseconds),
     "state": GroupState,
@@ -35,18 +41,21 @@ _READ: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def kind(cls: type[Resource]) -> str:
-    """The name of a kind of resource in the database."""
+def kind(cls: type[Resource] | type[FlowCreation]) -> str:
+    """Its name in the database."""
     return _NAMES[cls]
 
 
-def write(resource: Resource) -> dict[str, Any]:
-    """A resource as JSON values: times in ISO-8601, durations in milliseconds."""
-    return {name: _json(value) for name, value in asdict(resource).items()}
+def write(resource: Resource | FlowCreation) -> dict[str, Any]:
+    """As JSON values: times in ISO-8601, durations in milliseconds."""
+    document = {name: _json(value) for name, value in asdict(resource).items()}
+    if "plugin_defaults" in document:
+        document["plugin_defaults"] = plugin_defaults.written(document["plugin_defaults"])
+    return document
 
 
 def read(cls: type[R], document: dict[str, Any]) -> R:
-    """A resource from its document."""
+    """What its document says."""
     known = {field.name for field in fields(cls)}
     values: dict[str, Any] = {
         name: value if value is None else _READ.get(name, lambda same: same)(value)

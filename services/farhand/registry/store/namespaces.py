@@ -1,13 +1,15 @@
 """Namespaces: rows in, rows out."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from farhand.kernel.resolution import Fallback
+from farhand.registry.core import plugin_defaults
 from farhand.registry.core.namespace import CHANGEABLE, Namespace
+from farhand.registry.store.naming import names_group
 from farhand.registry.store.near import nearest_first
 from farhand.registry.store.tables import namespace
 
@@ -17,6 +19,12 @@ async def get(connection: AsyncConnection, tenant: str, name: str) -> Namespace 
     statement = sql.select(namespace).where(namespace.c.tenant == tenant, namespace.c.name == name)
     row = (await connection.execute(statement)).one_or_none()
     return None if row is None else _namespace(row)
+
+
+async def among(connection: AsyncConnection, tenant: str, wanted: Collection[str]) -> dict[str, Namespace]:
+    """Those of the wanted names that the tenant has, by name."""
+    statement = sql.select(namespace).where(namespace.c.tenant == tenant, namespace.c.name.in_(wanted))
+    return {row.name: _namespace(row) for row in await connection.execute(statement)}
 
 
 async def page(connection: AsyncConnection, tenant: str, after: str | None, limit: int) -> list[Namespace]:
@@ -67,18 +75,19 @@ async def delete(connection: AsyncConnection, tenant: str, name: str) -> None:
     await connection.execute(sql.delete(namespace).where(namespace.c.tenant == tenant, namespace.c.name == name))
 
 
-async def with_default_group(connection: AsyncConnection, key: str) -> Sequence[str]:
-    """The namespaces, as tenant/name, that declare this group as their default."""
+async def naming_group(connection: AsyncConnection, key: str) -> Sequence[str]:
+    """The namespaces, as tenant/name, that name this group as their default or in their plugin defaults."""
     statement = (
         sql.select(namespace.c.tenant, namespace.c.name)
-        .where(namespace.c.default_worker_group == key)
+        .where(names_group(namespace, key))
         .order_by(namespace.c.tenant, namespace.c.name)
     )
     return [f"{row.tenant}/{row.name}" for row in await connection.execute(statement)]
 
 
 def _values(of: Namespace) -> dict[str, Any]:
-    return {field: getattr(of, field) for field in CHANGEABLE}
+    values = {field: getattr(of, field) for field in CHANGEABLE}
+    return values | {"plugin_defaults": plugin_defaults.written(of.plugin_defaults)}
 
 
 def _namespace(row: sql.Row[Any]) -> Namespace:
@@ -88,6 +97,7 @@ def _namespace(row: sql.Row[Any]) -> Namespace:
         description=row.description,
         default_worker_group=row.default_worker_group,
         default_fallback=None if row.default_fallback is None else Fallback(row.default_fallback),
+        plugin_defaults=plugin_defaults.stored(row.plugin_defaults),
         revision=row.revision,
         create_time=row.create_time,
         update_time=row.update_time,

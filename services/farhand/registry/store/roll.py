@@ -49,6 +49,12 @@ async def ids_like(connection: AsyncConnection, worker_id: str, tenants: frozens
     return list((await connection.execute(statement)).scalars())
 
 
+async def task_types(connection: AsyncConnection, tenants: frozenset[str] | None) -> frozenset[str]:
+    """The task types that workers ever told; tenants as above."""
+    statement = sql.select(sql.func.unnest(worker.c.task_types)).where(*_seen_by(tenants)).distinct()
+    return frozenset((await connection.execute(statement)).scalars())
+
+
 async def put(connection: AsyncConnection, reports: Sequence[Report]) -> None:
     """Store reports, each only where it is newer than what is known. Sorted by id, each id once."""
     if not reports:

@@ -47,6 +47,7 @@ tenant = Table(
     Column("revision", BigInteger, nullable=False),
     Column("create_time", _TIME, nullable=False),
     Column("update_time", _TIME, nullable=False),
+    Column("plugin_defaults", JSONB, nullable=False),
 )
 
 namespace = Table(
@@ -60,6 +61,42 @@ namespace = Table(
     Column("revision", BigInteger, nullable=False),
     Column("create_time", _TIME, nullable=False),
     Column("update_time", _TIME, nullable=False),
+    Column("plugin_defaults", JSONB, nullable=False),
+)
+
+flow = Table(
+    "flow",
+    METADATA,
+    Column("tenant", _NAME, primary_key=True),
+    Column("namespace", _NAME, primary_key=True),
+    Column("id", _NAME, primary_key=True),
+    Column("revision", Integer, nullable=False),
+    Column("deleted", Boolean, nullable=False),
+    Column("create_time", _TIME, nullable=False),
+)
+
+flow_revision = Table(
+    "flow_revision",
+    METADATA,
+    Column("tenant", _NAME, primary_key=True),
+    Column("namespace", _NAME, primary_key=True),
+    Column("id", _NAME, primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("definition", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("labels", JSONB, nullable=False),
+    Column("saved_by", Text, nullable=False),
+    Column("save_time", _TIME, nullable=False),
+)
+
+flow_group = Table(
+    "flow_group",
+    METADATA,
+    Column("tenant", _NAME, primary_key=True),
+    Column("namespace", _NAME, primary_key=True),
+    Column("id", _NAME, primary_key=True),
+    Column("worker_group", _NAME, primary_key=True),
 )
 
 change = Table(

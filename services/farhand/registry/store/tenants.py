@@ -7,7 +7,9 @@ import sqlalchemy as sql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from farhand.kernel.resolution import Fallback
+from farhand.registry.core import plugin_defaults
 from farhand.registry.core.tenant import CHANGEABLE, Tenant
+from farhand.registry.store.naming import names_group
 from farhand.registry.store.near import nearest_first
 from farhand.registry.store.tables import tenant
 
@@ -71,14 +73,15 @@ async def delete(connection: AsyncConnection, tenant_id: str) -> None:
     await connection.execute(sql.delete(tenant).where(tenant.c.id == tenant_id))
 
 
-async def with_default_group(connection: AsyncConnection, key: str) -> Sequence[str]:
-    """The ids of the tenants that declare this group as their default."""
-    statement = sql.select(tenant.c.id).where(tenant.c.default_worker_group == key).order_by(tenant.c.id)
+async def naming_group(connection: AsyncConnection, key: str) -> Sequence[str]:
+    """The ids of the tenants that name this group as their default or in their plugin defaults."""
+    statement = sql.select(tenant.c.id).where(names_group(tenant, key)).order_by(tenant.c.id)
     return list((await connection.execute(statement)).scalars())
 
 
 def _values(of: Tenant) -> dict[str, Any]:
-    return {field: getattr(of, field) for field in CHANGEABLE}
+    values = {field: getattr(of, field) for field in CHANGEABLE}
+    return values | {"plugin_defaults": plugin_defaults.written(of.plugin_defaults)}
 
 
 def _tenant(row: sql.Row[Any]) -> Tenant:
@@ -87,6 +90,7 @@ def _tenant(row: sql.Row[Any]) -> Tenant:
         description=row.description,
         default_worker_group=row.default_worker_group,
         default_fallback=None if row.default_fallback is None else Fallback(row.default_fallback),
+        plugin_defaults=plugin_defaults.stored(row.plugin_defaults),
         revision=row.revision,
         create_time=row.create_time,
         update_time=row.update_time,

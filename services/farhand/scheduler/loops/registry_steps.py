@@ -7,7 +7,9 @@ from farhand.api.registry.v1.watch_service_pb2 import DeclaredWorkerGroup, Watch
 from farhand.api.registry.v1.watch_service_pb2 import Snapshot as SnapshotMessage
 from farhand.api.registry.v1.worker_group_pb2 import WORKER_GROUP_STATE_DELETING
 from farhand.api.types.v1 import fallback_pb2
+from farhand.kernel.flow import PluginDefault
 from farhand.kernel.resolution import Fallback
+from farhand.runtime.wire import plain
 from farhand.scheduler.core.declared import (
     Change,
     Declared,
@@ -68,11 +70,29 @@ def _resource(change: ChangeMessage) -> Resource | None:
 
 
 def _tenant(message: TenantMessage) -> Tenant:
-    return Tenant(message.id, _default_group(message), _FALLBACKS.get(message.default_fallback))
+    return Tenant(
+        message.id,
+        _default_group(message),
+        _FALLBACKS.get(message.default_fallback),
+        _plugin_defaults(message),
+    )
 
 
 def _namespace(message: NamespaceMessage) -> Namespace:
-    return Namespace(message.tenant, message.name, _default_group(message), _FALLBACKS.get(message.default_fallback))
+    return Namespace(
+        message.tenant,
+        message.name,
+        _default_group(message),
+        _FALLBACKS.get(message.default_fallback),
+        _plugin_defaults(message),
+    )
+
+
+def _plugin_defaults(message: TenantMessage | NamespaceMessage) -> tuple[PluginDefault, ...]:
+    return tuple(
+        PluginDefault.model_validate({"type": each.type, "forced": each.forced, "values": plain(each.values)})
+        for each in message.plugin_defaults
+    )
 
 
 def _default_group(message: TenantMessage | NamespaceMessage) -> str | None:

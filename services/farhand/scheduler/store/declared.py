@@ -7,11 +7,13 @@ other lock. A group's row is taken FOR UPDATE before it changes, and what the ch
 means for its waiting jobs is settled in the same transaction (P10, P11).
 """
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from asyncpg import Connection, Record
 
+from farhand.kernel.flow import PluginDefault
 from farhand.kernel.resolution import Fallback
 from farhand.scheduler.core.declared import (
     Change,
@@ -119,20 +121,24 @@ async def apply_snapshot(
 
 async def _put_tenants(connection: Connection, tenants: Iterable[Tenant]) -> None:
     await connection.executemany(
-        """INSERT INTO scheduler.tenant (id, default_worker_group, default_fallback) VALUES ($1, $2, $3)
+        """INSERT INTO scheduler.tenant (id, default_worker_group, default_fallback, plugin_defaults)
+           VALUES ($1, $2, $3, $4)
            ON CONFLICT (id) DO UPDATE SET default_worker_group = excluded.default_worker_group,
-               default_fallback = excluded.default_fallback""",
-        [(tenant.id, tenant.default_worker_group, tenant.default_fallback) for tenant in tenants],
+               default_fallback = excluded.default_fallback, plugin_defaults = excluded.plugin_defaults""",
+        [(t.id, t.default_worker_group, t.default_fallback, _written(t.plugin_defaults)) for t in tenants],
     )
 
 
 async def _put_namespaces(connection: Connection, namespaces: Iterable[Namespace]) -> None:
     await connection.executemany(
-        """INSERT INTO scheduler.namespace (tenant, name, default_worker_group, default_fallback)
-           VALUES ($1, $2, $3, $4)
+        """INSERT INTO scheduler.namespace (tenant, name, default_worker_group, default_fallback, plugin_defaults)
+           VALUES ($1, $2, $3, $4, $5)
            ON CONFLICT (tenant, name) DO UPDATE SET default_worker_group = excluded.default_worker_group,
-               default_fallback = excluded.default_fallback""",
-        [(n.tenant, n.name, n.default_worker_group, n.default_fallback) for n in namespaces],
+               default_fallback = excluded.default_fallback, plugin_defaults = excluded.plugin_defaults""",
+        [
+            (n.tenant, n.name, n.default_worker_group, n.default_fallback, _written(n.plugin_defaults))
+            for n in namespaces
+        ],
     )
 
 
@@ -186,9 +192,11 @@ async def _remove_groups(connection: Connection, uids: Iterable[str]) -> None:
 
 async def _read(connection: Connection) -> Declared:
     revision = await read_revision(connection)
-    tenants = await connection.fetch("SELECT id, default_worker_group, default_fallback FROM scheduler.tenant")
+    tenants = await connection.fetch(
+        "SELECT id, default_worker_group, default_fallback, plugin_defaults FROM scheduler.tenant"
+    )
     namespaces = await connection.fetch(
-        "SELECT tenant, name, default_worker_group, default_fallback FROM scheduler.namespace"
+        "SELECT tenant, name, default_worker_group, default_fallback, plugin_defaults FROM scheduler.namespace"
     )
     groups = await connection.fetch(
         """SELECT uid, key, allowed_tenants, lease_ms, paused, deleting, force_deletion
@@ -196,8 +204,11 @@ async def _read(connection: Connection) -> Declared:
     )
     return Declared.of(
         revision,
-        [Tenant(row["id"], row["default_worker_group"], _fallback(row)) for row in tenants],
-        [Namespace(row["tenant"], row["name"], row["default_worker_group"], _fallback(row)) for row in namespaces],
+        [Tenant(row["id"], row["default_worker_group"], _fallback(row), _defaults(row)) for row in tenants],
+        [
+            Namespace(row["tenant"], row["name"], row["default_worker_group"], _fallback(row), _defaults(row))
+            for row in namespaces
+        ],
         [
             Group(
                 row["uid"],
@@ -215,3 +226,11 @@ async def _read(connection: Connection) -> Declared:
 
 def _fallback(row: Record) -> Fallback | None:
     return Fallback(row["default_fallback"]) if row["default_fallback"] else None
+
+
+def _defaults(row: Record) -> tuple[PluginDefault, ...]:
+    return tuple(map(PluginDefault.model_validate, json.loads(row["plugin_defaults"])))
+
+
+def _written(defaults: Sequence[PluginDefault]) -> str:
+    return json.dumps([default.model_dump(mode="json", by_alias=True, exclude_unset=True) for default in defaults])
