@@ -17,8 +17,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from tests.benchmarks import flows
 from tests.benchmarks.bare_sql import BareSql
-from tests.benchmarks.measures import Measures, Rate
+from tests.benchmarks.measures import Latencies, Measures, Rate
 from tests.fixtures.mesh import Mesh, postgres
 
 
@@ -38,6 +39,17 @@ async def a_mesh(folder: Path) -> AsyncIterator[tuple[Mesh, str]]:
 def in_ratio(ours: Rate, bare: Rate) -> str:
     """How much of the bare speed is left."""
     return f"{ours.per_second / bare.per_second:.2f}"
+
+
+def of_flows(saved: Rate, listed: Latencies, bare: Latencies) -> Table:
+    """How long a list takes; saves have nothing bare to stand beside, since they are read and checked first."""
+    table = Table("what", "farhand", "bare SQL", "ratio", title=f"{flows.FLOWS:,} flows")
+    for share in (50, 99):
+        mine, other = listed.percentile(share), bare.percentile(share)
+        title = f"a list of {flows.FLOWS:,}, p{share}, ms"
+        table.add_row(title, f"{mine * 1000:.1f}", f"{other * 1000:.1f}", f"{mine / other:.1f}")
+    table.add_row("saved by 8 callers, flows/s", str(saved), "-", "-")
+    return table
 
 
 async def main(jobs: int) -> None:
@@ -67,7 +79,10 @@ async def main(jobs: int) -> None:
                     f"{other * 1000:.1f}",
                     f"{mine / other:.1f}",
                 )
+            saved = await flows.save(mesh)
+            lists, bare_lists = await flows.listed(mesh), await flows.listed_bare(url)
             console.print(table)
+            console.print(of_flows(saved, lists, bare_lists))
     memory = Table("idle service", "resident MiB", title="Memory before the first job")
     for service, mebibytes in idle.items():
         memory.add_row(service, f"{mebibytes:.0f}")

@@ -41,11 +41,11 @@ def read(name: str) -> "list[PluginDefault]":
 
 def rows(defaults: "Sequence[PluginDefault]") -> list[tuple[str, str]]:
     """For a table of (name, value): a row for each."""
-    from google.protobuf.json_format import MessageToDict
+    from farhand.runtime.wire import plain
 
     lines = [
         f"{default.type}{' (forced)' if default.forced else ''}: "
-        + json.dumps(MessageToDict(default.values), ensure_ascii=False, sort_keys=True)
+        + json.dumps(plain(default.values), ensure_ascii=False, sort_keys=True)
         for default in defaults
     ]
     return [("" if index else "plugin defaults", line) for index, line in enumerate(lines or [NOTHING])]

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 import pytest
 
+from farhand.kernel.flow import PluginDefault
 from farhand.kernel.resolution import Fallback
 from farhand.runtime.database import connect
 from farhand.scheduler.core.declared import (
@@ -27,9 +28,17 @@ from tests.fixtures.scheduler_rows import Rows, no_log
 DEFAULT = Group("u-default", "", lease_ms=60_000)
 GPU = Group("u-gpu", "gpu", frozenset({"main", "acme"}), 30_000, paused=True)
 
+INHERITED = tuple(
+    PluginDefault.model_validate(default)
+    for default in (
+        {"type": "io.kestra", "forced": True, "values": {"workerGroup": {"key": "gpu"}, "x": [1, 2.5, None, "ä"]}},
+        {"type": "a.b", "values": {"retry": {"type": "constant", "interval": "PT1S", "maxAttempts": 3}}},
+    )
+)
+
 FIRST = Declared.of(
     5,
-    [Tenant("main"), Tenant("acme", "gpu", Fallback.FAIL)],
+    [Tenant("main", plugin_defaults=INHERITED), Tenant("acme", "gpu", Fallback.FAIL)],
     [Namespace("main", "a", "", None), Namespace("main", "a.b", None, Fallback.CANCEL)],
     [DEFAULT, GPU],
 )
@@ -55,8 +64,11 @@ async def test_a_snapshot_is_read_back_as_it_was(rows: Rows) -> None:
 CHANGES: list[Resource | None] = [
     Tenant("new", "gpu"),
     Tenant("acme"),
+    Tenant("acme", plugin_defaults=INHERITED[:1]),
+    Tenant("main"),
     RemovedTenant("acme"),
     Namespace("acme", "x", "gpu", Fallback.WAIT),
+    Namespace("main", "a.b", plugin_defaults=INHERITED),
     Namespace("main", "a.b"),
     RemovedNamespace("main", "a"),
     Group("u-new", "new"),

@@ -164,7 +164,7 @@ def _plugin_defaults(
 
 def _plugin_default_message(default: PluginDefault) -> WirePluginDefault:
     message = WirePluginDefault(type=default.type, forced=default.forced)
-    message.values.update(default.values.written())
+    message.values.update(default.values.written)
     return message
 
 

@@ -1,0 +1,31 @@
+"""What a watch sends becomes what the scheduler knows."""
+
+from farhand.api.registry.v1.namespace_pb2 import Namespace as NamespaceMessage
+from farhand.api.registry.v1.tenant_pb2 import Tenant as TenantMessage
+from farhand.api.registry.v1.watch_service_pb2 import Change as ChangeMessage
+from farhand.api.registry.v1.watch_service_pb2 import Snapshot, WatchResponse
+from farhand.api.types.v1.plugin_default_pb2 import PluginDefault as DefaultMessage
+from farhand.kernel.flow import PluginDefault
+from farhand.scheduler.core.declared import Change, Declared, Namespace, Tenant
+from farhand.scheduler.loops.registry_steps import step_of
+
+INHERITED = PluginDefault.model_validate(
+    {"type": "a.b", "forced": True, "values": {"retry": {"type": "constant", "interval": "PT1S", "maxAttempts": 3}}}
+)
+
+
+def a_default() -> DefaultMessage:
+    message = DefaultMessage(type="a.b", forced=True)
+    message.values.update({"retry": {"type": "constant", "interval": "PT1S", "maxAttempts": 3}})
+    return message
+
+
+def test_plugin_defaults_come_with_snapshots_and_changes_and_whole_numbers_stay_whole() -> None:
+    tenant = TenantMessage(id="acme", plugin_defaults=[a_default()])
+    namespace = NamespaceMessage(tenant="acme", name="a", plugin_defaults=[a_default()])
+    inherits = Tenant("acme", plugin_defaults=(INHERITED,)), Namespace("acme", "a", plugin_defaults=(INHERITED,))
+    snapshot = Snapshot(revision=3, tenants=[tenant], namespaces=[namespace])
+    assert step_of(WatchResponse(snapshot=snapshot)) == Declared.of(3, inherits[:1], inherits[1:], [])
+    for revision, message in ((4, ChangeMessage(tenant=tenant)), (5, ChangeMessage(namespace=namespace))):
+        message.revision = revision
+        assert step_of(WatchResponse(change=message)) == Change(revision, inherits[revision - 4])
