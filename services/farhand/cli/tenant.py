@@ -124,7 +124,7 @@ def update(
 
 @command(app, "delete", examples=["farhand tenant delete research"])
 def delete(session: Session, id: Id, etag: Etag = "") -> None:
-    """Remove a tenant that has no namespaces and that no worker group names."""
+    """Remove a tenant that has no namespaces and no flows and that no worker group names."""
     from farhand.api.registry.v1.tenant_service_pb2 import DeleteTenantRequest
     from farhand.api.registry.v1.tenant_service_pb2_grpc import TenantServiceStub
 

@@ -142,7 +142,7 @@ Global___Flow: _TypeAlias = Flow  # noqa: Y015
 @_typing.final
 class FlowProblem(_message.Message):
     """Something that is wrong with a flow's source, or worth a look. A refused save
-    carries FlowProblems among its error's details.
+    carries FlowProblems among its error's details, the first ones if they are many.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

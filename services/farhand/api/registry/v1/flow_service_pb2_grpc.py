@@ -90,7 +90,8 @@ class FlowServiceServicer:
 
     def ValidateFlow(self, request, context):
         """ValidateFlow tells all that is wrong with a source, and saves nothing. What is
-        wrong is no error of the call. Errors: NOT_FOUND (tenant). Idempotent.
+        wrong is no error of the call. A source that is the newest revision's already has
+        warnings only. Errors: NOT_FOUND (tenant); UNAVAILABLE (OVERLOADED). Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -98,8 +99,9 @@ class FlowServiceServicer:
 
     def CreateFlow(self, request, context):
         """CreateFlow saves the first revision. Errors: INVALID_ARGUMENT (FLOW_INVALID)
-        with FlowProblems among the details and a field violation for each;
-        ALREADY_EXISTS (RESOURCE_EXISTS); NOT_FOUND (tenant). Idempotent by request_id.
+        with FlowProblems among the details and a field violation for each, as many as
+        fit (ValidateFlow tells them all); ALREADY_EXISTS (RESOURCE_EXISTS); NOT_FOUND
+        (tenant); UNAVAILABLE (OVERLOADED). Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -132,8 +134,8 @@ class FlowServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListFlowRevisions(self, request, context):
-        """ListFlowRevisions reads a page of the revisions of a flow, newest first.
-        Errors: NOT_FOUND with near matches; INVALID_ARGUMENT.
+        """ListFlowRevisions reads a page of the revisions of a flow, newest first, also of
+        a flow that was deleted. Errors: NOT_FOUND with near matches; INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -150,8 +152,9 @@ class FlowServiceServicer:
 
     def ExplainFlow(self, request, context):
         """ExplainFlow tells, for each task, the worker group and the fallback that it
-        gets now, and the level that each came from. Errors: INVALID_ARGUMENT
-        (FLOW_INVALID); NOT_FOUND. Idempotent.
+        gets now, and the level that each came from. What is saved has warnings only.
+        Errors: INVALID_ARGUMENT (FLOW_INVALID); NOT_FOUND; UNAVAILABLE (OVERLOADED).
+        Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

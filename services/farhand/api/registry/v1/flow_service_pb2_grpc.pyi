@@ -37,12 +37,14 @@ class FlowServiceStub:
     def __new__(cls, channel: _aio.Channel) -> FlowServiceAsyncStub: ...
     ValidateFlow: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.ValidateFlowRequest, _flow_service_pb2.ValidateFlowResponse]
     """ValidateFlow tells all that is wrong with a source, and saves nothing. What is
-    wrong is no error of the call. Errors: NOT_FOUND (tenant). Idempotent.
+    wrong is no error of the call. A source that is the newest revision's already has
+    warnings only. Errors: NOT_FOUND (tenant); UNAVAILABLE (OVERLOADED). Idempotent.
     """
     CreateFlow: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.CreateFlowRequest, _flow_service_pb2.CreateFlowResponse]
     """CreateFlow saves the first revision. Errors: INVALID_ARGUMENT (FLOW_INVALID)
-    with FlowProblems among the details and a field violation for each;
-    ALREADY_EXISTS (RESOURCE_EXISTS); NOT_FOUND (tenant). Idempotent by request_id.
+    with FlowProblems among the details and a field violation for each, as many as
+    fit (ValidateFlow tells them all); ALREADY_EXISTS (RESOURCE_EXISTS); NOT_FOUND
+    (tenant); UNAVAILABLE (OVERLOADED). Idempotent by request_id.
     """
     UpdateFlow: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.UpdateFlowRequest, _flow_service_pb2.UpdateFlowResponse]
     """UpdateFlow saves the next revision; a source that is the same as the newest one's
@@ -59,8 +61,8 @@ class FlowServiceStub:
     INVALID_ARGUMENT for a token that is not ours; NOT_FOUND (tenant).
     """
     ListFlowRevisions: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.ListFlowRevisionsRequest, _flow_service_pb2.ListFlowRevisionsResponse]
-    """ListFlowRevisions reads a page of the revisions of a flow, newest first.
-    Errors: NOT_FOUND with near matches; INVALID_ARGUMENT.
+    """ListFlowRevisions reads a page of the revisions of a flow, newest first, also of
+    a flow that was deleted. Errors: NOT_FOUND with near matches; INVALID_ARGUMENT.
     """
     DeleteFlow: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.DeleteFlowRequest, _flow_service_pb2.DeleteFlowResponse]
     """DeleteFlow takes a flow off the lists. Its revisions stay for the executions
@@ -69,8 +71,9 @@ class FlowServiceStub:
     """
     ExplainFlow: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.ExplainFlowRequest, _flow_service_pb2.ExplainFlowResponse]
     """ExplainFlow tells, for each task, the worker group and the fallback that it
-    gets now, and the level that each came from. Errors: INVALID_ARGUMENT
-    (FLOW_INVALID); NOT_FOUND. Idempotent.
+    gets now, and the level that each came from. What is saved has warnings only.
+    Errors: INVALID_ARGUMENT (FLOW_INVALID); NOT_FOUND; UNAVAILABLE (OVERLOADED).
+    Idempotent.
     """
     GetFlowSchema: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.GetFlowSchemaRequest, _flow_service_pb2.GetFlowSchemaResponse]
     """GetFlowSchema gives the JSON Schema of the flow language, for editors.
@@ -86,12 +89,14 @@ class FlowServiceAsyncStub(FlowServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ValidateFlow: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.ValidateFlowRequest, _flow_service_pb2.ValidateFlowResponse]  # type: ignore[assignment]
     """ValidateFlow tells all that is wrong with a source, and saves nothing. What is
-    wrong is no error of the call. Errors: NOT_FOUND (tenant). Idempotent.
+    wrong is no error of the call. A source that is the newest revision's already has
+    warnings only. Errors: NOT_FOUND (tenant); UNAVAILABLE (OVERLOADED). Idempotent.
     """
     CreateFlow: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.CreateFlowRequest, _flow_service_pb2.CreateFlowResponse]  # type: ignore[assignment]
     """CreateFlow saves the first revision. Errors: INVALID_ARGUMENT (FLOW_INVALID)
-    with FlowProblems among the details and a field violation for each;
-    ALREADY_EXISTS (RESOURCE_EXISTS); NOT_FOUND (tenant). Idempotent by request_id.
+    with FlowProblems among the details and a field violation for each, as many as
+    fit (ValidateFlow tells them all); ALREADY_EXISTS (RESOURCE_EXISTS); NOT_FOUND
+    (tenant); UNAVAILABLE (OVERLOADED). Idempotent by request_id.
     """
     UpdateFlow: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.UpdateFlowRequest, _flow_service_pb2.UpdateFlowResponse]  # type: ignore[assignment]
     """UpdateFlow saves the next revision; a source that is the same as the newest one's
@@ -108,8 +113,8 @@ class FlowServiceAsyncStub(FlowServiceStub):
     INVALID_ARGUMENT for a token that is not ours; NOT_FOUND (tenant).
     """
     ListFlowRevisions: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.ListFlowRevisionsRequest, _flow_service_pb2.ListFlowRevisionsResponse]  # type: ignore[assignment]
-    """ListFlowRevisions reads a page of the revisions of a flow, newest first.
-    Errors: NOT_FOUND with near matches; INVALID_ARGUMENT.
+    """ListFlowRevisions reads a page of the revisions of a flow, newest first, also of
+    a flow that was deleted. Errors: NOT_FOUND with near matches; INVALID_ARGUMENT.
     """
     DeleteFlow: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.DeleteFlowRequest, _flow_service_pb2.DeleteFlowResponse]  # type: ignore[assignment]
     """DeleteFlow takes a flow off the lists. Its revisions stay for the executions
@@ -118,8 +123,9 @@ class FlowServiceAsyncStub(FlowServiceStub):
     """
     ExplainFlow: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.ExplainFlowRequest, _flow_service_pb2.ExplainFlowResponse]  # type: ignore[assignment]
     """ExplainFlow tells, for each task, the worker group and the fallback that it
-    gets now, and the level that each came from. Errors: INVALID_ARGUMENT
-    (FLOW_INVALID); NOT_FOUND. Idempotent.
+    gets now, and the level that each came from. What is saved has warnings only.
+    Errors: INVALID_ARGUMENT (FLOW_INVALID); NOT_FOUND; UNAVAILABLE (OVERLOADED).
+    Idempotent.
     """
     GetFlowSchema: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.GetFlowSchemaRequest, _flow_service_pb2.GetFlowSchemaResponse]  # type: ignore[assignment]
     """GetFlowSchema gives the JSON Schema of the flow language, for editors.
@@ -138,7 +144,8 @@ class FlowServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_flow_service_pb2.ValidateFlowResponse, _abc.Awaitable[_flow_service_pb2.ValidateFlowResponse]]:
         """ValidateFlow tells all that is wrong with a source, and saves nothing. What is
-        wrong is no error of the call. Errors: NOT_FOUND (tenant). Idempotent.
+        wrong is no error of the call. A source that is the newest revision's already has
+        warnings only. Errors: NOT_FOUND (tenant); UNAVAILABLE (OVERLOADED). Idempotent.
         """
 
     @_abc_1.abstractmethod
@@ -148,8 +155,9 @@ class FlowServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_flow_service_pb2.CreateFlowResponse, _abc.Awaitable[_flow_service_pb2.CreateFlowResponse]]:
         """CreateFlow saves the first revision. Errors: INVALID_ARGUMENT (FLOW_INVALID)
-        with FlowProblems among the details and a field violation for each;
-        ALREADY_EXISTS (RESOURCE_EXISTS); NOT_FOUND (tenant). Idempotent by request_id.
+        with FlowProblems among the details and a field violation for each, as many as
+        fit (ValidateFlow tells them all); ALREADY_EXISTS (RESOURCE_EXISTS); NOT_FOUND
+        (tenant); UNAVAILABLE (OVERLOADED). Idempotent by request_id.
         """
 
     @_abc_1.abstractmethod
@@ -190,8 +198,8 @@ class FlowServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _flow_service_pb2.ListFlowRevisionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_flow_service_pb2.ListFlowRevisionsResponse, _abc.Awaitable[_flow_service_pb2.ListFlowRevisionsResponse]]:
-        """ListFlowRevisions reads a page of the revisions of a flow, newest first.
-        Errors: NOT_FOUND with near matches; INVALID_ARGUMENT.
+        """ListFlowRevisions reads a page of the revisions of a flow, newest first, also of
+        a flow that was deleted. Errors: NOT_FOUND with near matches; INVALID_ARGUMENT.
         """
 
     @_abc_1.abstractmethod
@@ -212,8 +220,9 @@ class FlowServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_flow_service_pb2.ExplainFlowResponse, _abc.Awaitable[_flow_service_pb2.ExplainFlowResponse]]:
         """ExplainFlow tells, for each task, the worker group and the fallback that it
-        gets now, and the level that each came from. Errors: INVALID_ARGUMENT
-        (FLOW_INVALID); NOT_FOUND. Idempotent.
+        gets now, and the level that each came from. What is saved has warnings only.
+        Errors: INVALID_ARGUMENT (FLOW_INVALID); NOT_FOUND; UNAVAILABLE (OVERLOADED).
+        Idempotent.
         """
 
     @_abc_1.abstractmethod

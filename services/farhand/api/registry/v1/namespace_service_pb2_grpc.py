@@ -69,7 +69,7 @@ class NamespaceServiceServicer:
     def CreateNamespace(self, request, context):
         """CreateNamespace makes a namespace. Caller: admin. Errors: INVALID_ARGUMENT with field
         paths; ALREADY_EXISTS (RESOURCE_EXISTS); NOT_FOUND for a
-        tenant or a default group that is not there. Idempotent by request_id.
+        tenant or a group in the defaults that is not there. Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,7 +36,7 @@ class NamespaceServiceStub:
     CreateNamespace: _grpc.UnaryUnaryMultiCallable[_namespace_service_pb2.CreateNamespaceRequest, _namespace_service_pb2.CreateNamespaceResponse]
     """CreateNamespace makes a namespace. Caller: admin. Errors: INVALID_ARGUMENT with field
     paths; ALREADY_EXISTS (RESOURCE_EXISTS); NOT_FOUND for a
-    tenant or a default group that is not there. Idempotent by request_id.
+    tenant or a group in the defaults that is not there. Idempotent by request_id.
     """
     GetNamespace: _grpc.UnaryUnaryMultiCallable[_namespace_service_pb2.GetNamespaceRequest, _namespace_service_pb2.GetNamespaceResponse]
     """GetNamespace reads one. Caller: admin, service, a
@@ -65,7 +65,7 @@ class NamespaceServiceAsyncStub(NamespaceServiceStub):
     CreateNamespace: _aio.UnaryUnaryMultiCallable[_namespace_service_pb2.CreateNamespaceRequest, _namespace_service_pb2.CreateNamespaceResponse]  # type: ignore[assignment]
     """CreateNamespace makes a namespace. Caller: admin. Errors: INVALID_ARGUMENT with field
     paths; ALREADY_EXISTS (RESOURCE_EXISTS); NOT_FOUND for a
-    tenant or a default group that is not there. Idempotent by request_id.
+    tenant or a group in the defaults that is not there. Idempotent by request_id.
     """
     GetNamespace: _aio.UnaryUnaryMultiCallable[_namespace_service_pb2.GetNamespaceRequest, _namespace_service_pb2.GetNamespaceResponse]  # type: ignore[assignment]
     """GetNamespace reads one. Caller: admin, service, a
@@ -97,7 +97,7 @@ class NamespaceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_namespace_service_pb2.CreateNamespaceResponse, _abc.Awaitable[_namespace_service_pb2.CreateNamespaceResponse]]:
         """CreateNamespace makes a namespace. Caller: admin. Errors: INVALID_ARGUMENT with field
         paths; ALREADY_EXISTS (RESOURCE_EXISTS); NOT_FOUND for a
-        tenant or a default group that is not there. Idempotent by request_id.
+        tenant or a group in the defaults that is not there. Idempotent by request_id.
         """
 
     @_abc_1.abstractmethod

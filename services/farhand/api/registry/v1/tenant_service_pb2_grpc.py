@@ -68,8 +68,8 @@ class TenantServiceServicer:
 
     def CreateTenant(self, request, context):
         """CreateTenant makes a tenant. Caller: admin. Errors: INVALID_ARGUMENT with field
-        paths; ALREADY_EXISTS (RESOURCE_EXISTS); NOT_FOUND for a
-        default group that is not there. Idempotent by request_id.
+        paths; ALREADY_EXISTS (RESOURCE_EXISTS); NOT_FOUND for a group in the defaults
+        that is not there. Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -100,7 +100,8 @@ class TenantServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteTenant(self, request, context):
-        """DeleteTenant removes a tenant that has no namespaces and that no group names.
+        """DeleteTenant removes a tenant that has no namespaces and no flows and that no group
+        names; revisions of deleted flows go with it.
         Caller: admin. Errors: NOT_FOUND; ABORTED (ETAG_MISMATCH);
         FAILED_PRECONDITION (IN_USE) lists what still names it, or PROTECTED for
         "main".

@@ -35,8 +35,8 @@ class TenantServiceStub:
     def __new__(cls, channel: _aio.Channel) -> TenantServiceAsyncStub: ...
     CreateTenant: _grpc.UnaryUnaryMultiCallable[_tenant_service_pb2.CreateTenantRequest, _tenant_service_pb2.CreateTenantResponse]
     """CreateTenant makes a tenant. Caller: admin. Errors: INVALID_ARGUMENT with field
-    paths; ALREADY_EXISTS (RESOURCE_EXISTS); NOT_FOUND for a
-    default group that is not there. Idempotent by request_id.
+    paths; ALREADY_EXISTS (RESOURCE_EXISTS); NOT_FOUND for a group in the defaults
+    that is not there. Idempotent by request_id.
     """
     GetTenant: _grpc.UnaryUnaryMultiCallable[_tenant_service_pb2.GetTenantRequest, _tenant_service_pb2.GetTenantResponse]
     """GetTenant reads one. Caller: admin, client, service (a client sees its own tenants). Errors: NOT_FOUND with near matches."""
@@ -50,7 +50,8 @@ class TenantServiceStub:
     is no longer current; INVALID_ARGUMENT with field paths. Idempotent.
     """
     DeleteTenant: _grpc.UnaryUnaryMultiCallable[_tenant_service_pb2.DeleteTenantRequest, _tenant_service_pb2.DeleteTenantResponse]
-    """DeleteTenant removes a tenant that has no namespaces and that no group names.
+    """DeleteTenant removes a tenant that has no namespaces and no flows and that no group
+    names; revisions of deleted flows go with it.
     Caller: admin. Errors: NOT_FOUND; ABORTED (ETAG_MISMATCH);
     FAILED_PRECONDITION (IN_USE) lists what still names it, or PROTECTED for
     "main".
@@ -63,8 +64,8 @@ class TenantServiceAsyncStub(TenantServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateTenant: _aio.UnaryUnaryMultiCallable[_tenant_service_pb2.CreateTenantRequest, _tenant_service_pb2.CreateTenantResponse]  # type: ignore[assignment]
     """CreateTenant makes a tenant. Caller: admin. Errors: INVALID_ARGUMENT with field
-    paths; ALREADY_EXISTS (RESOURCE_EXISTS); NOT_FOUND for a
-    default group that is not there. Idempotent by request_id.
+    paths; ALREADY_EXISTS (RESOURCE_EXISTS); NOT_FOUND for a group in the defaults
+    that is not there. Idempotent by request_id.
     """
     GetTenant: _aio.UnaryUnaryMultiCallable[_tenant_service_pb2.GetTenantRequest, _tenant_service_pb2.GetTenantResponse]  # type: ignore[assignment]
     """GetTenant reads one. Caller: admin, client, service (a client sees its own tenants). Errors: NOT_FOUND with near matches."""
@@ -78,7 +79,8 @@ class TenantServiceAsyncStub(TenantServiceStub):
     is no longer current; INVALID_ARGUMENT with field paths. Idempotent.
     """
     DeleteTenant: _aio.UnaryUnaryMultiCallable[_tenant_service_pb2.DeleteTenantRequest, _tenant_service_pb2.DeleteTenantResponse]  # type: ignore[assignment]
-    """DeleteTenant removes a tenant that has no namespaces and that no group names.
+    """DeleteTenant removes a tenant that has no namespaces and no flows and that no group
+    names; revisions of deleted flows go with it.
     Caller: admin. Errors: NOT_FOUND; ABORTED (ETAG_MISMATCH);
     FAILED_PRECONDITION (IN_USE) lists what still names it, or PROTECTED for
     "main".
@@ -94,8 +96,8 @@ class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_tenant_service_pb2.CreateTenantResponse, _abc.Awaitable[_tenant_service_pb2.CreateTenantResponse]]:
         """CreateTenant makes a tenant. Caller: admin. Errors: INVALID_ARGUMENT with field
-        paths; ALREADY_EXISTS (RESOURCE_EXISTS); NOT_FOUND for a
-        default group that is not there. Idempotent by request_id.
+        paths; ALREADY_EXISTS (RESOURCE_EXISTS); NOT_FOUND for a group in the defaults
+        that is not there. Idempotent by request_id.
         """
 
     @_abc_1.abstractmethod
@@ -133,7 +135,8 @@ class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tenant_service_pb2.DeleteTenantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tenant_service_pb2.DeleteTenantResponse, _abc.Awaitable[_tenant_service_pb2.DeleteTenantResponse]]:
-        """DeleteTenant removes a tenant that has no namespaces and that no group names.
+        """DeleteTenant removes a tenant that has no namespaces and no flows and that no group
+        names; revisions of deleted flows go with it.
         Caller: admin. Errors: NOT_FOUND; ABORTED (ETAG_MISMATCH);
         FAILED_PRECONDITION (IN_USE) lists what still names it, or PROTECTED for
         "main".

@@ -108,7 +108,7 @@ class WorkerGroupServiceServicer:
         """DeleteWorkerGroup marks the group DELETING and waits up to 10 seconds for the
         scheduler to end or refuse it. Caller: admin. Errors: NOT_FOUND; ABORTED
         (ETAG_MISMATCH); FAILED_PRECONDITION: IN_USE lists the tenants and namespaces
-        that name it, HAS_JOBS says how many jobs it still has (see force), PROTECTED
+        whose defaults name it and the flows whose newest revisions do, HAS_JOBS says how many jobs it still has (see force), PROTECTED
         for the default group. Idempotent while it lasts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

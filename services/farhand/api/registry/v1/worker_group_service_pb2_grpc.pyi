@@ -53,7 +53,7 @@ class WorkerGroupServiceStub:
     """DeleteWorkerGroup marks the group DELETING and waits up to 10 seconds for the
     scheduler to end or refuse it. Caller: admin. Errors: NOT_FOUND; ABORTED
     (ETAG_MISMATCH); FAILED_PRECONDITION: IN_USE lists the tenants and namespaces
-    that name it, HAS_JOBS says how many jobs it still has (see force), PROTECTED
+    whose defaults name it and the flows whose newest revisions do, HAS_JOBS says how many jobs it still has (see force), PROTECTED
     for the default group. Idempotent while it lasts.
     """
     ResolveWorkerGroupDeletion: _grpc.UnaryUnaryMultiCallable[_worker_group_service_pb2.ResolveWorkerGroupDeletionRequest, _worker_group_service_pb2.ResolveWorkerGroupDeletionResponse]
@@ -87,7 +87,7 @@ class WorkerGroupServiceAsyncStub(WorkerGroupServiceStub):
     """DeleteWorkerGroup marks the group DELETING and waits up to 10 seconds for the
     scheduler to end or refuse it. Caller: admin. Errors: NOT_FOUND; ABORTED
     (ETAG_MISMATCH); FAILED_PRECONDITION: IN_USE lists the tenants and namespaces
-    that name it, HAS_JOBS says how many jobs it still has (see force), PROTECTED
+    whose defaults name it and the flows whose newest revisions do, HAS_JOBS says how many jobs it still has (see force), PROTECTED
     for the default group. Idempotent while it lasts.
     """
     ResolveWorkerGroupDeletion: _aio.UnaryUnaryMultiCallable[_worker_group_service_pb2.ResolveWorkerGroupDeletionRequest, _worker_group_service_pb2.ResolveWorkerGroupDeletionResponse]  # type: ignore[assignment]
@@ -148,7 +148,7 @@ class WorkerGroupServiceServicer(metaclass=_abc_1.ABCMeta):
         """DeleteWorkerGroup marks the group DELETING and waits up to 10 seconds for the
         scheduler to end or refuse it. Caller: admin. Errors: NOT_FOUND; ABORTED
         (ETAG_MISMATCH); FAILED_PRECONDITION: IN_USE lists the tenants and namespaces
-        that name it, HAS_JOBS says how many jobs it still has (see force), PROTECTED
+        whose defaults name it and the flows whose newest revisions do, HAS_JOBS says how many jobs it still has (see force), PROTECTED
         for the default group. Idempotent while it lasts.
         """
 
