@@ -1,8 +1,10 @@
 """What a task run needs before its job can be queued, all of it pure.
 
-    plan = plan_task(flow, task, tenant, declared)          # once for a task and a revision of the copy; may be kept
-    outputs = load plan.outputs_needed
-    prepared = prepare(plan, facts, declared)               # group, fallback, properties, context; or Refused
+    plan = plan_flow(flow, tenant, declared)        # once for a flow's revision and a revision of the copy: keep it
+    step(plan.flow, …)                              # the flow with all that its tasks inherit
+    needs = plan.outputs_needed(task_id)            # load these
+    prepared = prepare(plan, facts, declared)       # group, fallback, properties, context; or Refused
+    branch = choose_branch(plan, facts)             # the same for an If
 
 The task inherits its plugin defaults, as they are declared now. Its worker group and
 fallback resolve over all levels (semantics.md, 2); a key that is an expression is
@@ -15,8 +17,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from farhand.kernel.flow import Flow, If, Task
+from farhand.kernel.flow import Flow
 from farhand.scheduler.core.declared import Declared, Placement
+from farhand.scheduler.core.flow_outline import Place
 from farhand.scheduler.core.task_run import Refused, RunId
 
 
@@ -38,14 +41,22 @@ class Facts:
     trigger: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TaskPlan:
-    """A leaf with all that it inherits, as far as that is the same for all executions of the flow's revision."""
+class FlowPlan:
+    """A flow with all that its tasks inherit, as far as that is the same for all executions of its revision."""
 
     flow: Flow
-    task: Task
-    outputs_needed: frozenset[str]  # ids of the tasks whose outputs its templates name
-    # … more, private to this module
+    """With the plugin defaults merged into its tasks: what `step` walks over."""
+    places: Mapping[str, Place]
+    """Of all its tasks, by id."""
+
+    def outputs_needed(self, task_id: str) -> frozenset[str]:
+        """The ids of the tasks whose outputs this one's templates name (an If: its condition)."""
+        raise NotImplementedError
+
+
+def plan_flow(flow: Flow, tenant: str, declared: Declared) -> FlowPlan:
+    """What is known of a flow before any of its executions is looked at. Costs some ms for a large one."""
+    raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +74,12 @@ class Prepared:
     timeout: timedelta | None  # from its start on the worker; None: no bound
 
 
-def plan_task(flow: Flow, task: Task, tenant: str, declared: Declared) -> TaskPlan | Refused:
-    """What is known of a leaf before any execution is looked at.
-
-    Refused: INVALID_TASK, when what it inherits makes no task of it any more; EXPRESSION_FAILED.
-    """
-    raise NotImplementedError
-
-
-def prepare(plan: TaskPlan, facts: Facts, declared: Declared) -> Prepared | Refused:
-    """The job of a task run.
+def prepare(plan: FlowPlan, facts: Facts, declared: Declared) -> Prepared | Refused:
+    """The job of the leaf `facts.run`.
 
     Refused: UNKNOWN_WORKER_GROUP, TENANT_NOT_ALLOWED, GROUP_DELETING with the key as it was rendered, the level that
-    declared it and near matches (`ask_registry` set: only the copy says so); EXPRESSION_FAILED.
+    declared it and near matches (`ask_registry` set: only the copy says so); EXPRESSION_FAILED; INVALID_TASK, when
+    what it inherits makes no task of it any more.
     """
     raise NotImplementedError
 
@@ -85,11 +89,6 @@ def too_large(size: int, limit: int, prepared: Prepared) -> Refused:
     raise NotImplementedError
 
 
-def condition_needs(flow: Flow, task: If) -> frozenset[str]:
-    """The ids of the tasks whose outputs its condition names."""
-    raise NotImplementedError
-
-
-def choose_branch(flow: Flow, task: If, facts: Facts) -> str | Refused:
-    """ "then" or "else". Refused: EXPRESSION_FAILED."""
+def choose_branch(plan: FlowPlan, facts: Facts) -> str | Refused:
+    """Of the If `facts.run`: "then" or "else". Refused: EXPRESSION_FAILED."""
     raise NotImplementedError
