@@ -16,21 +16,61 @@ not run, what waits ends, what runs is killed and waited for. Before it begins
 anything a step looks for such a task run everywhere.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
-from farhand.kernel.flow import Flow
-from farhand.scheduler.core.execution import Effect, Execution
-from farhand.scheduler.core.task_run import Run, RunId
+from farhand.kernel.durations import format_duration
+from farhand.kernel.flow import AnyTask, Flow, If, Parallel, Task
+from farhand.scheduler.core import execution as execution_
+from farhand.scheduler.core.cause import first_cause, inside, killed_by
+from farhand.scheduler.core.execution import (
+    Begin,
+    BeginAgain,
+    Effect,
+    End,
+    EndWait,
+    Execution,
+    ExecutionState,
+    Kill,
+    Move,
+    Skip,
+    WakeAt,
+)
+from farhand.scheduler.core.job import JobState
+from farhand.scheduler.core.retrying import next_attempt_at
+from farhand.scheduler.core.task_run import FINAL, Run, RunId, RunState
+
+# What several tasks come to together is what the gravest of them says. The last two are not ended.
+_GRAVITY = {
+    RunState.SUCCESS: 0,
+    RunState.SKIPPED: 0,
+    RunState.WARNING: 1,
+    RunState.FAILED: 2,
+    RunState.KILLED: 3,
+    RunState.RETRYING: 4,  # nothing but an attempt that comes later
+    RunState.RUNNING: 5,
+}
+_ENDED_AS = {
+    JobState.SUCCESS: RunState.SUCCESS,
+    JobState.WARNING: RunState.WARNING,
+    JobState.KILLED: RunState.KILLED,
+}
+_TO_KILL = frozenset({JobState.CREATED, JobState.ASSIGNED, JobState.RUNNING})
+
+
+GROUP_WAIT_TIMEOUT = "GROUP_WAIT_TIMEOUT"
 
 
 def step(flow: Flow, execution: Execution, runs: Mapping[RunId, Run], *, now: datetime) -> list[Effect]:
     """What follows now, in the order in which it is to be written; empty: nothing.
 
-    `runs` are all task runs of the execution, each under its id. Deterministic, and of an execution that has ended
-    always empty. Costs time in proportion to the runs.
+    `flow` is that of a plan, with all that its tasks inherit. `runs` are all task runs of the execution, each under
+    its id. Deterministic, and of an execution that has ended always empty. Costs time in proportion to the runs.
     """
-    raise NotImplementedError
+    if execution.state in execution_.FINAL:
+        return []
+    return _Walk(flow, execution, runs, now).effects()
 
 
 def abandon(execution: Execution, runs: Mapping[RunId, Run], message: str) -> list[Effect]:
@@ -38,4 +78,214 @@ def abandon(execution: Execution, runs: Mapping[RunId, Run], message: str) -> li
 
     Live jobs are killed, and not waited for.
     """
-    raise NotImplementedError
+    effects: list[Effect] = []
+    if execution.state in execution_.FINAL:
+        return effects
+    for run in runs.values():
+        if run.state in FINAL:
+            continue
+        if run.job is not None and run.job.state in _TO_KILL:
+            effects.append(Kill(run.id, job=True))
+        effects.append(End(run.id, RunState.FAILED, "INTERNAL", message))
+    return [*effects, Move(ExecutionState.FAILED, message)]
+
+
+class _Walk:
+    """One walk over the flow."""
+
+    def __init__(self, flow: Flow, execution: Execution, runs: Mapping[RunId, Run], now: datetime) -> None:
+        self._flow = flow
+        self._execution = execution
+        self._runs = runs
+        self._now = now
+        self._effects: list[Effect] = []
+        self._wake: datetime | None = None
+        self._last: dict[str, Run] = {}  # the newest attempt of each task
+        self._cancelled: Run | None = None  # a task run that ends all
+        for run in runs.values():
+            last = self._last.get(run.id.task_id)
+            if last is None or last.id.attempt < run.id.attempt:
+                self._last[run.id.task_id] = run
+            if run.state is RunState.KILLED or (run.job is not None and run.job.state is JobState.KILLED):
+                self._cancelled = self._cancelled or run
+        self._killing = (
+            execution.state is ExecutionState.KILLING or execution.kill_at is not None or self._cancelled is not None
+        )
+
+    def effects(self) -> list[Effect]:
+        state = self._sequence(self._flow.tasks)
+        if state is RunState.FAILED:
+            state = max(state, self._sequence(self._flow.errors), key=_GRAVITY.__getitem__)
+        self._move(state)
+        known = self._execution.wake_at
+        if self._wake is not None and (known is None or self._wake < known):
+            self._effects.append(WakeAt(self._wake))
+        return self._effects
+
+    # ── the walk; each answers the state that it comes to: a final one, RETRYING, or RUNNING ──
+
+    def _sequence(self, tasks: Sequence[AnyTask]) -> RunState:
+        worst = RunState.SUCCESS
+        for task in tasks:
+            state = self._task(task)
+            if state is RunState.WARNING:
+                worst = state
+            elif state is not RunState.SUCCESS and state is not RunState.SKIPPED:
+                return state
+        return worst
+
+    def _parallel(self, tasks: Sequence[AnyTask], concurrent: int) -> RunState:
+        worst = RunState.SUCCESS
+        places = concurrent or len(tasks)
+        for task in tasks:  # those that began come first, since they began in this order
+            if places == 0 and task.id not in self._last:
+                continue  # those that hold the places are not ended, so neither is the whole
+            state = self._task(task)
+            if state not in FINAL:
+                places -= 1
+            if _GRAVITY[state] > _GRAVITY[worst]:
+                worst = state
+        return worst
+
+    def _task(self, task: AnyTask) -> RunState:
+        run = self._last.get(task.id)
+        if run is not None and run.state in FINAL:
+            return run.state
+        if run is None:
+            if self._killing:
+                return RunState.KILLED  # it never begins
+            if task.disabled:
+                self._effects.append(Skip(RunId(task.id)))
+                return RunState.SKIPPED
+            run = self._begin(RunId(task.id), task)
+        elif isinstance(task, Task):
+            return self._leaf(task, run)
+        elif run.state is RunState.CREATED:
+            return self._condition(task, run)
+        if isinstance(task, Parallel):
+            return self._control(task, run, self._parallel(task.tasks, task.concurrent))
+        if isinstance(task, If) and run.branch is not None:
+            return self._control(task, run, self._sequence(task.then if run.branch == "then" else task.otherwise))
+        return RunState.RUNNING
+
+    def _begin(self, id: RunId, task: AnyTask) -> Run:
+        self._effects.append(Begin(id, task))
+        return Run(id, self._now)
+
+    def _control(self, task: AnyTask, run: Run, state: RunState) -> RunState:
+        """Flow control, by what its inside came to."""
+        if state not in FINAL:
+            if self._killing and run.state is not RunState.KILLING:
+                self._effects.append(Kill(run.id, job=False))
+            return state
+        message = first_cause(inside(task), self._last, state)
+        if state is RunState.FAILED:
+            return self._fail(task, run, "", message)
+        return self._end(run, state, "KILLED" if state is RunState.KILLED else "", message)
+
+    def _condition(self, task: AnyTask, run: Run) -> RunState:
+        """An If whose branch is not chosen yet."""
+        if self._killing:
+            return self._end(run, RunState.KILLED, "KILLED", "It was killed before it began.")
+        if run.refused is not None:
+            return self._fail(task, run, run.refused.reason, run.refused.message)
+        self._effects.append(BeginAgain(run.id, task))
+        return RunState.RUNNING
+
+    def _leaf(self, task: Task, run: Run) -> RunState:
+        if run.state is RunState.RETRYING:
+            return self._retrying(task, run)
+        job = run.job
+        if job is None:
+            return self._not_queued(task, run)
+        if job.state is JobState.FAILED:
+            return self._fail_leaf(task, run, job.reason, job.message)
+        if ended := _ENDED_AS.get(job.state):
+            return self._end(run, ended, job.reason, job.message)
+        if self._killing:
+            if job.state in _TO_KILL or run.state is not RunState.KILLING:
+                self._effects.append(Kill(run.id, job=job.state in _TO_KILL))
+        elif job.state is JobState.CREATED and run.wait_limit is not None and job.waiting_since is not None:
+            self._wait(run, job.waiting_since + run.wait_limit)
+        return RunState.RUNNING
+
+    def _not_queued(self, task: Task, run: Run) -> RunState:
+        """A leaf that has begun and has no job."""
+        if self._killing:
+            return self._end(run, RunState.KILLED, "KILLED", "It was killed before it could be queued.")
+        if run.refused is not None:
+            return self._fail_leaf(task, run, run.refused.reason, run.refused.message)
+        if run.again_at is None or run.again_at <= self._now:
+            self._effects.append(BeginAgain(run.id, task))
+        else:
+            self._wake_at(run.again_at)
+        return RunState.RUNNING
+
+    def _wait(self, run: Run, until: datetime) -> None:
+        if until > self._now:
+            return self._wake_at(until)
+        assert run.wait_limit is not None
+        limit = format_duration(run.wait_limit.total_seconds())
+        message = f"It waited {limit} for a worker of its group, and its workerGroup.timeout allows no more."
+        return self._effects.append(EndWait(run.id, GROUP_WAIT_TIMEOUT, message))
+
+    def _retrying(self, task: Task, run: Run) -> RunState:
+        if self._killing:
+            message = f"It was killed before its next attempt. Its last one failed: {run.message or run.reason}"
+            return self._end(run, RunState.KILLED, "KILLED", message)
+        failed_at = run.ended_at or self._now
+        at = self._next_attempt_at(task, run, failed_at)
+        if at is None:  # what it inherits has changed
+            return self._fail(task, run, run.reason, run.message)
+        if at > self._now or failed_at >= self._now:  # a step's transaction makes one attempt, or it might never end
+            self._wake_at(at)
+            return RunState.RETRYING
+        self._end(run, RunState.FAILED, run.reason, run.message)
+        self._begin(run.id._replace(attempt=run.id.attempt + 1), task)
+        return RunState.RUNNING
+
+    # ── ends ──
+
+    def _fail_leaf(self, task: Task, run: Run, reason: str, message: str) -> RunState:
+        at = None if self._killing else self._next_attempt_at(task, run, self._now)
+        if at is None:
+            return self._fail(task, run, reason, message)
+        self._wake_at(at)
+        return self._end(run, RunState.RETRYING, reason, message)
+
+    def _fail(self, task: AnyTask, run: Run, reason: str, message: str) -> RunState:
+        return self._end(run, RunState.WARNING if task.allow_failure else RunState.FAILED, reason, message)
+
+    def _end(self, run: Run, state: RunState, reason: str, message: str) -> RunState:
+        self._effects.append(End(run.id, state, reason, message))
+        self._last[run.id.task_id] = replace(
+            run, state=state, reason=reason, message=message, ended_at=run.ended_at or self._now
+        )
+        return state
+
+    def _next_attempt_at(self, task: Task, run: Run, failed_at: datetime) -> datetime | None:
+        if task.retry is None:
+            return None
+        first = self._runs.get(run.id._replace(attempt=1), run)
+        return next_attempt_at(task.retry, attempts=run.id.attempt, first_at=first.created_at, failed_at=failed_at)
+
+    def _wake_at(self, at: datetime) -> None:
+        if self._wake is None or at < self._wake:
+            self._wake = at
+
+    # ── what the execution comes to, and what it says of it ──
+
+    def _move(self, state: RunState) -> None:
+        if self._killing:
+            to = ExecutionState.KILLED if state in FINAL else ExecutionState.KILLING
+            message = self._execution.message if self._execution.state is ExecutionState.KILLING else self._killed_by()
+        else:
+            to = ExecutionState(state.value)
+            message = first_cause(self._flow.tasks, self._last, state)
+        if to is not self._execution.state:
+            self._effects.append(Move(to, message))
+
+    def _killed_by(self) -> str:
+        if self._execution.kill_at is not None or self._cancelled is None:
+            return "A kill was asked for."
+        return killed_by(self._cancelled)

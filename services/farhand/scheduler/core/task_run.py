@@ -43,7 +43,8 @@ TABLE: dict[RunState, frozenset[RunState]] = {
     _S.RUNNING: frozenset({_S.KILLING, _S.SUCCESS, _S.WARNING, _S.FAILED, _S.KILLED}),
     # A job that had ended before the kill reached it keeps its end.
     _S.KILLING: frozenset({_S.SUCCESS, _S.WARNING, _S.FAILED, _S.KILLED}),
-    _S.RETRYING: frozenset({_S.FAILED, _S.KILLED}),  # the next attempt began; a kill came first
+    # The next attempt began; a kill came first; no attempt follows after all, since what is inherited changed.
+    _S.RETRYING: frozenset({_S.FAILED, _S.KILLED, _S.WARNING}),
     **{state: frozenset() for state in FINAL},
 }
 """What may follow what."""

@@ -1,0 +1,187 @@
+"""Whatever happens to an execution and whenever it is stepped, it ends, and ends right.
+
+Jobs start, end and are lost, people kill, time passes; a step comes at once, late, or
+twice. Without a kill the end is what a naive interpreter foretells. With one it is
+KILLED, and nothing begins from the step on that saw it.
+"""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from farhand.kernel.flow import AnyTask, If, Parallel, Task
+from farhand.scheduler.core import execution, task_run
+from farhand.scheduler.core.execution import Begin, BeginAgain
+from farhand.scheduler.core.job import JobState
+from farhand.scheduler.core.task_run import JobView, Refused, RunId, RunState
+from tests.fixtures.execution_play import Play
+from tests.fixtures.random_flows import Fate, Plot, foretell, plots
+
+
+class ExecutionMachine(RuleBasedStateMachine):
+    """One execution of a random flow."""
+
+    @initialize(plot=plots(), peaceful=st.booleans())
+    def create(self, plot: Plot, peaceful: bool) -> None:
+        self.plot = plot
+        self.peaceful = peaceful  # nobody kills
+        self.play = Play(plot.flow, self.queue, self.choose)
+        self.killed = False  # by anybody
+        self.was: dict[RunId, RunState] = {}
+
+    def queue(self, id: RunId, task: Task, now: datetime) -> JobView | Refused | datetime:
+        fate = self.plot.fate(id.task_id, id.attempt)
+        if fate is Fate.REFUSED:
+            return Refused("UNKNOWN_WORKER_GROUP", "There is no worker group 'gpuu'.")
+        if fate is Fate.UNAVAILABLE:
+            return JobView(JobState.FAILED, "GROUP_NOT_AVAILABLE", "No worker.")
+        if fate is Fate.AWAY and self.play.runs[id].created_at == now:
+            return now + timedelta(seconds=2)
+        return JobView(JobState.CREATED, waiting_since=now)
+
+    def choose(self, id: RunId, task: If) -> str | Refused:
+        return self.plot.branches[id.task_id] or Refused("EXPRESSION_FAILED", "`inputs.x` is not defined")
+
+    # ── what happens ──
+
+    @rule()
+    def step(self) -> None:
+        begins = self.play.step()
+        assert not any(isinstance(effect, Begin | BeginAgain) for effect in begins) or not self.killed
+        assert self.play.at_rest(), "a step done twice changes something"
+
+    @precondition(lambda self: self.play.live())
+    @rule(data=st.data())
+    def start(self, data: st.DataObject) -> None:
+        self.play.start(data.draw(st.sampled_from(self.play.live())))
+
+    @precondition(lambda self: self.play.live())
+    @rule(data=st.data())
+    def end(self, data: st.DataObject) -> None:
+        self.end_of(data.draw(st.sampled_from(self.play.live())))
+
+    @precondition(lambda self: self.play.live())
+    @rule(data=st.data())
+    def lose(self, data: st.DataObject) -> None:
+        self.play.lose(data.draw(st.sampled_from(self.play.live())))
+
+    @rule(seconds=st.sampled_from([1, 60, 600]))
+    def wait(self, seconds: int) -> None:
+        self.play.advance(timedelta(seconds=seconds))
+
+    @precondition(lambda self: not self.peaceful and len(self.play.begun) > 3)
+    @rule()
+    def kill(self) -> None:
+        if self.play.execution.state not in execution.FINAL:
+            self.killed = True
+        self.play.kill()
+
+    @precondition(lambda self: not self.peaceful and len(self.play.begun) > 3 and self.play.live())
+    @rule(data=st.data())
+    def kill_a_job(self, data: st.DataObject) -> None:
+        id = data.draw(st.sampled_from(self.play.live()))
+        self.killed = True
+        run = self.play.runs[id]
+        self.play.runs[id] = replace(run, job=JobView(JobState.KILLED, "KILLED", "Somebody killed the job."))
+
+    # ── what holds ──
+
+    @invariant()
+    def nothing_begins_twice(self) -> None:
+        assert len(set(self.play.begun)) == len(self.play.begun)
+
+    @invariant()
+    def moves_are_in_the_tables(self) -> None:
+        for id, run in self.play.runs.items():
+            before = self.was.get(id)
+            assert before not in task_run.FINAL or run.state is before, "a final state changed"
+        self.was = {id: run.state for id, run in self.play.runs.items()}
+
+    @invariant()
+    def order_is_kept(self) -> None:
+        """What has begun had all that stands before it ended well; of a Parallel no more are live than may be."""
+        self.in_order(self.play.flow.tasks)
+        if any(self.play.newest(task.id) for task in self.play.flow.errors):
+            assert any(self.state(task) is RunState.FAILED for task in self.play.flow.tasks)
+            self.in_order(self.play.flow.errors)
+
+    def in_order(self, tasks: tuple[AnyTask, ...]) -> None:
+        for before, behind in pairwise(tasks):
+            if self.play.newest(behind.id):
+                assert self.state(before) in (RunState.SUCCESS, RunState.WARNING, RunState.SKIPPED)
+        for task in tasks:
+            self.inside_is_in_order(task)
+
+    def inside_is_in_order(self, task: AnyTask) -> None:
+        run = self.play.newest(task.id)
+        inside = [each for each in task.children.values() for each in each]
+        if run is None or run.state is RunState.SKIPPED:
+            assert not any(self.play.newest(each.id) for each in inside)
+        elif isinstance(task, Parallel):
+            begun = [each for each in task.tasks if self.play.newest(each.id)]
+            live = [each for each in begun if self.state(each) not in task_run.FINAL]
+            assert not task.concurrent or len(live) <= task.concurrent
+            for each in task.tasks:
+                self.inside_is_in_order(each)
+        elif isinstance(task, If):
+            taken, other = (task.then, task.otherwise) if run.branch == "then" else (task.otherwise, task.then)
+            assert not any(self.play.newest(each.id) for each in other)
+            self.in_order(taken)
+        if run is not None and run.state in task_run.FINAL:
+            assert all(self.state(each) in (*task_run.FINAL, None) for each in inside)
+
+    def state(self, task: AnyTask) -> RunState | None:
+        run = self.play.newest(task.id)
+        return run.state if run else None
+
+    # ── and in the end ──
+
+    def end_of(self, id: RunId) -> None:
+        fate = self.plot.fate(id.task_id, id.attempt)
+        self.play.end(id, JobState(fate.value) if fate.value in JobState.__members__ else JobState.SUCCESS)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "plot"):
+            return
+        for _ in range(1000):
+            self.step()
+            self.order_is_kept()
+            self.moves_are_in_the_tables()
+            if self.play.execution.state in execution.FINAL:
+                break
+            for id in self.play.live():
+                self.end_of(id)
+            if not self.play.live() and self.play.wakes:
+                self.play.to_next_wake()
+        state, told = foretell(self.plot)
+        assert self.play.execution.state in execution.FINAL, "it does not end"
+        assert all(run.state in task_run.FINAL for run in self.play.runs.values()), "it left something behind"
+        assert all(run.job is None or run.job.state.value in RunState.__members__ for run in self.play.runs.values())
+        assert not self.play.live(), "it left a job behind"
+        if self.killed:
+            assert self.play.execution.state == "KILLED"
+        else:
+            assert self.play.execution.state == state
+            states: dict[str, list[str]] = {}
+            for id in sorted(self.play.runs):
+                states.setdefault(id.task_id, []).append(self.play.runs[id].state)
+            assert states == told
+        assert bool(self.play.execution.message) == (self.play.execution.state != "SUCCESS")
+
+
+TestExecutionMachine = ExecutionMachine.TestCase
+TestExecutionMachine.settings = settings(
+    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+
+
+@given(plots())
+@settings(deadline=None, max_examples=200)
+def test_an_execution_that_nobody_disturbs_ends_as_foretold(plot: Plot) -> None:
+    machine = ExecutionMachine()
+    machine.create(plot, peaceful=True)
+    machine.teardown()
