@@ -140,6 +140,13 @@ class Retry(Part):
         return self
 
 
+class OnWorkerLost(StrEnum):
+    """What follows when a worker is lost that had the task."""
+
+    AGAIN = "AGAIN"  # it runs again, on the third loss it fails
+    FAIL = "FAIL"  # it fails, since to run it twice would do harm
+
+
 class Inherited(Part):
     """Values that plugin defaults give: some common to all tasks, the rest for the type."""
 
@@ -151,6 +158,7 @@ class Inherited(Part):
     timeout: SomeDuration | None = None
     retry: Retry | None = None
     worker_group: WorkerGroupRef | None = None
+    on_worker_lost: Annotated[OnWorkerLost | None, Field(strict=False)] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -193,6 +201,9 @@ class Task(_Step):
     timeout: SomeDuration | None = Field(None, description="The longest it may run, from its start on the worker.")
     retry: Retry | None = Field(None, description="Attempts after a failure.")
     worker_group: WorkerGroupRef | None = Field(None, description="Where it runs.")
+    on_worker_lost: Annotated[OnWorkerLost | None, Field(strict=False)] = Field(
+        None, description="What follows when its worker is lost: AGAIN (it runs again), or FAIL."
+    )
 
     @property
     def properties(self) -> Mapping[str, Any]:

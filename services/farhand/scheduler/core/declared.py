@@ -167,18 +167,23 @@ def place(
         raise not_found("tenant", tenant, known, "An administrator makes it with: farhand tenant create")
     outer = around(tenant, known_tenant, namespace, lambda name: declared.namespaces.get((tenant, name)))
     resolved = resolve([Level("job", group_key, fallback), *(declaration.level for declaration in outer)])
-    group = _usable(declared, tenant, resolved.key, resolved.key_level)
+    named = resolved.key_level in ("job", "default")
+    group = usable_group(declared, tenant, resolved.key, "" if named else f"It is the default of {resolved.key_level}.")
     return Placement(group.uid, group.key, resolved.fallback)
 
 
-def _usable(declared: Declared, tenant: str, wanted: str, level: str) -> Group:
-    """The group of that key, if jobs of the tenant may be put there now."""
+def usable_group(declared: Declared, tenant: str, wanted: str, origin: str) -> Group:
+    """The group of that key, if jobs of the tenant may be put there now.
+
+    `origin`: a sentence for messages that says where the key comes from; empty: from whoever reads them. Raises
+    NotFound, TenantNotAllowed, GroupDeleting.
+    """
     key = group_key(wanted)
     group = declared.groups.get(key)
-    inherited = "" if level in ("job", "default") else f" It is the default of {level}."
+    inherited = f" {origin}" if origin else ""
     if group is None:
         usable = [other.key for other in declared.groups.values() if other.allows(tenant) and not other.deleting]
-        raise not_found("worker group", group_label(key), usable, inherited.strip())
+        raise not_found("worker group", group_label(key), usable, origin)
     named = {"worker_group": group_label(key), "tenant": tenant}
     if not group.allows(tenant):
         raise TenantNotAllowed(

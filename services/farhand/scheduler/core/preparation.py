@@ -6,21 +6,53 @@
     prepared = prepare(plan, facts, declared)       # group, fallback, properties, context; or Refused
     branch = choose_branch(plan, facts)             # the same for an If
 
-The task inherits its plugin defaults, as they are declared now. Its worker group and
+A task inherits its plugin defaults, as they are declared now. Its worker group and
 fallback resolve over all levels (semantics.md, 2); a key that is an expression is
 rendered here. All else is rendered on the worker, with a context that holds what the
 task's templates name and nothing more.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from farhand.kernel.flow import Flow
-from farhand.scheduler.core.declared import Declared, Placement
-from farhand.scheduler.core.flow_outline import Place
+from pydantic import ValidationError
+
+from farhand.kernel.durations import parse_duration
+from farhand.kernel.errors import GroupDeleting, NotFound, TenantNotAllowed
+from farhand.kernel.expressions import ExpressionError, is_template, parse, render, select, templates_of, truthy
+from farhand.kernel.flow import (
+    AnyTask,
+    Declaration,
+    Flow,
+    If,
+    Parallel,
+    Task,
+    around,
+    inherit,
+    inherit_all,
+    levels,
+    of_flow,
+    wait_timeout,
+)
+from farhand.kernel.flow.model import OnWorkerLost
+from farhand.kernel.names import check_group_key, group_key, shown
+from farhand.kernel.resolution import Resolved, resolve
+from farhand.scheduler.core.declared import Declared, Placement, Tenant, usable_group
+from farhand.scheduler.core.flow_outline import Place, outline
 from farhand.scheduler.core.task_run import Refused, RunId
+
+EXPRESSION_FAILED = "EXPRESSION_FAILED"
+INVALID_TASK = "INVALID_TASK"
+PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
+UNKNOWN_WORKER_GROUP = "UNKNOWN_WORKER_GROUP"
+
+MAX_DELIVERIES = 3  # assignments of a task run that may be lost with their workers (design.md, the worker stream, 9)
+
+_ALL = "*"  # of the outputs; no task has this id
+Names = frozenset[tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,24 +73,6 @@ class Facts:
     trigger: Mapping[str, Any] | None = None
 
 
-class FlowPlan:
-    """A flow with all that its tasks inherit, as far as that is the same for all executions of its revision."""
-
-    flow: Flow
-    """With the plugin defaults merged into its tasks: what `step` walks over."""
-    places: Mapping[str, Place]
-    """Of all its tasks, by id."""
-
-    def outputs_needed(self, task_id: str) -> frozenset[str]:
-        """The ids of the tasks whose outputs this one's templates name (an If: its condition)."""
-        raise NotImplementedError
-
-
-def plan_flow(flow: Flow, tenant: str, declared: Declared) -> FlowPlan:
-    """What is known of a flow before any of its executions is looked at. Costs some ms for a large one."""
-    raise NotImplementedError
-
-
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A job that can be queued."""
@@ -74,6 +88,92 @@ class Prepared:
     timeout: timedelta | None  # from its start on the worker; None: no bound
 
 
+@dataclass(frozen=True, slots=True)
+class _TaskPlan:
+    """What is the same for all task runs of a task. Of an If, the condition stands for key and properties."""
+
+    resolved: Resolved | None
+    wait_limit: timedelta | None
+    timeout: timedelta | None
+    here: Names  # what is named by what is rendered here
+    there: Names  # and on the worker
+
+
+class FlowPlan:
+    """A flow with all that its tasks inherit, as far as that is the same for all executions of its revision."""
+
+    flow: Flow
+    """With the plugin defaults merged into its tasks: what `step` walks over."""
+    places: Mapping[str, Place]
+    """Of all its tasks, by id."""
+
+    def __init__(self, flow: Flow, outer: Sequence[Declaration]) -> None:
+        self._declarations = [of_flow(flow), *outer]
+        self._written = outline(flow)
+        self._wrong: dict[str, str] = {}  # tasks that what they inherit makes no task of any more, and why
+        try:
+            self.flow = inherit_all(flow, outer)
+        except ValueError:
+            sound = {"tasks": self._sound(flow.tasks), "errors": self._sound(flow.errors)}
+            self.flow = flow.model_copy(update=sound)
+        self.places = outline(self.flow)
+        self._tasks: dict[str, _TaskPlan | Refused] = {}
+
+    def outputs_needed(self, task_id: str) -> frozenset[str]:
+        """The ids of the tasks whose outputs this one's templates name (an If: its condition)."""
+        planned = self.task(task_id)
+        if isinstance(planned, Refused):
+            return frozenset()
+        named = {name[1] if len(name) > 1 else _ALL for name in planned.here | planned.there if name[0] == "outputs"}
+        return frozenset(self.places) if _ALL in named else frozenset(named & self.places.keys())
+
+    def task(self, task_id: str) -> _TaskPlan | Refused:
+        """What is known of a task before any execution is looked at."""
+        if task_id not in self._tasks:
+            self._tasks[task_id] = self._plan(self._written[task_id].task, self.places[task_id].task)
+        return self._tasks[task_id]
+
+    def _plan(self, written: AnyTask, task: AnyTask) -> _TaskPlan | Refused:
+        if why := self._wrong.get(task.id):
+            return Refused(INVALID_TASK, f"With the plugin defaults that it inherits it is no task any more: {why}")
+        try:
+            if isinstance(task, If):
+                return _TaskPlan(None, None, None, _names("condition", task.condition), frozenset())
+            assert isinstance(task, Task) and isinstance(written, Task)
+            resolved = resolve(levels(written, self._declarations))
+            there: Names = frozenset().union(*(_names(path, text) for path, text in templates_of(task.properties)))
+            here = _names("workerGroup.key", resolved.key)
+        except ExpressionError as error:
+            return Refused(EXPRESSION_FAILED, error.message)
+        limit = wait_timeout(written, self._declarations)
+        return _TaskPlan(resolved, _span(limit and limit[0]), _span(task.timeout), here, there)
+
+    def _sound(self, tasks: Sequence[AnyTask]) -> tuple[AnyTask, ...]:
+        """What `inherit_all` makes of tasks, save that those stay as written which become no tasks."""
+        return tuple(self._sound_one(task) for task in tasks)
+
+    def _sound_one(self, task: AnyTask) -> AnyTask:
+        match task:
+            case Parallel():
+                return task.model_copy(update={"tasks": self._sound(task.tasks)})
+            case If():
+                branches = {"then": self._sound(task.then), "otherwise": self._sound(task.otherwise)}
+                return task.model_copy(update=branches)
+            case Task():
+                try:
+                    return inherit(task, self._declarations)
+                except ValidationError as error:
+                    first = error.errors()[0]
+                    self._wrong[task.id] = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+                    return task
+
+
+def plan_flow(flow: Flow, tenant: str, declared: Declared) -> FlowPlan:
+    """What is known of a flow before any of its executions is looked at. Costs some ms for a large one."""
+    found = declared.tenants.get(tenant, Tenant(tenant))
+    return FlowPlan(flow, around(tenant, found, flow.namespace, lambda name: declared.namespaces.get((tenant, name))))
+
+
 def prepare(plan: FlowPlan, facts: Facts, declared: Declared) -> Prepared | Refused:
     """The job of the leaf `facts.run`.
 
@@ -81,14 +181,123 @@ def prepare(plan: FlowPlan, facts: Facts, declared: Declared) -> Prepared | Refu
     declared it and near matches (`ask_registry` set: only the copy says so); EXPRESSION_FAILED; INVALID_TASK, when
     what it inherits makes no task of it any more.
     """
-    raise NotImplementedError
+    planned = plan.task(facts.run.task_id)
+    if isinstance(planned, Refused):
+        return planned
+    task, resolved = plan.places[facts.run.task_id].task, planned.resolved
+    assert isinstance(task, Task) and resolved is not None
+    scope = _scope(plan, facts)
+    try:
+        key = render(resolved.key, scope).strip()
+    except ExpressionError as error:
+        return Refused(EXPRESSION_FAILED, f"workerGroup.key (from {_level(resolved)}): {error.message}")
+    placement = _place(key, resolved, facts.tenant, declared)
+    if isinstance(placement, Refused):
+        return placement
+    return Prepared(
+        placement,
+        resolved.key_level,
+        resolved.fallback_level,
+        planned.wait_limit,
+        1 if task.on_worker_lost is OnWorkerLost.FAIL else MAX_DELIVERIES,
+        task.type,
+        task.properties,
+        select(scope, planned.there),
+        planned.timeout,
+    )
 
 
 def too_large(size: int, limit: int, prepared: Prepared) -> Refused:
     """The refusal of a job whose task is larger than the server allows, both in bytes (PAYLOAD_TOO_LARGE)."""
-    raise NotImplementedError
+    sizes = {"its own properties": len(json.dumps(dict(prepared.properties)))}
+    for root, value in prepared.context.items():
+        for name, item in value.items() if isinstance(value, Mapping) else ():
+            sizes[f"{root}.{name}"] = len(json.dumps(item))
+    largest = max(sizes, key=lambda name: sizes[name])
+    return Refused(
+        PAYLOAD_TOO_LARGE,
+        f"The task has {size} bytes, with what its expressions name; at most {limit} are allowed. The largest part is "
+        f"{shown(largest)} with about {sizes[largest]}. Hand large data on as a file (outputFiles, inputFiles).",
+    )
 
 
 def choose_branch(plan: FlowPlan, facts: Facts) -> str | Refused:
     """Of the If `facts.run`: "then" or "else". Refused: EXPRESSION_FAILED."""
-    raise NotImplementedError
+    planned = plan.task(facts.run.task_id)
+    if isinstance(planned, Refused):
+        return planned
+    task = plan.places[facts.run.task_id].task
+    assert isinstance(task, If)
+    try:
+        return "then" if truthy(render(task.condition, _scope(plan, facts))) else "else"
+    except ExpressionError as error:
+        return Refused(EXPRESSION_FAILED, f"condition: {error.message}")
+
+
+def _place(key: str, resolved: Resolved, tenant: str, declared: Declared) -> Placement | Refused:
+    """The group of a rendered key. A blank one is the default group (semantics.md, 2)."""
+    origin = _origin(resolved)
+    if group_key(key) and (wrong := check_group_key("key", key)):
+        what = f"{shown(key)} is no key of a worker group: it {wrong[0].description}."
+        return Refused(UNKNOWN_WORKER_GROUP, f"{what} {origin}")
+    try:
+        group = usable_group(declared, tenant, key, origin)
+    except NotFound as error:
+        return Refused(UNKNOWN_WORKER_GROUP, error.message, ask_registry=True)
+    except (TenantNotAllowed, GroupDeleting) as error:
+        return Refused(error.reason, error.message, ask_registry=True)
+    return Placement(group.uid, group.key, resolved.fallback)
+
+
+def _origin(resolved: Resolved) -> str:
+    """A sentence that says where a key comes from; empty: nobody declared one."""
+    if resolved.key_level == "default":
+        return ""
+    says = f", which says {shown(resolved.key, 200)}" if is_template(resolved.key) else ""
+    return f"The key comes from {_level(resolved)}{says}."
+
+
+def _level(resolved: Resolved) -> str:
+    level = resolved.key_level
+    return level if level.startswith(("namespace", "tenant")) else f"the {level}"
+
+
+def _scope(plan: FlowPlan, facts: Facts) -> dict[str, Any]:
+    flow, run = plan.flow, facts.run
+    scope: dict[str, Any] = {
+        "inputs": facts.inputs,
+        "outputs": facts.outputs,
+        "vars": flow.variables,
+        "labels": facts.labels,
+        "flow": {
+            "id": flow.id,
+            "namespace": flow.namespace,
+            "revision": facts.flow_revision,
+            "tenantId": facts.tenant,
+        },
+        "execution": {"id": facts.execution_id, "startDate": _iso(facts.execution_created_at), "state": "RUNNING"},
+        "task": {"id": run.task_id, "type": plan.places[run.task_id].task.type},
+        "taskrun": {
+            "id": facts.run_id,
+            "startDate": _iso(facts.run_created_at),
+            "attemptsCount": run.attempt - 1,  # those before this one
+        },
+    }
+    if facts.trigger is not None:
+        scope["trigger"] = facts.trigger
+    return scope
+
+
+def _names(path: str, text: str) -> Names:
+    try:
+        return parse(text).names
+    except ExpressionError as error:
+        raise ExpressionError(f"{path}: {error.message}") from None
+
+
+def _span(duration: str | None) -> timedelta | None:
+    return None if duration is None else timedelta(seconds=parse_duration(duration))
+
+
+def _iso(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
