@@ -118,7 +118,7 @@ class ExecutionMachine(RuleBasedStateMachine):
 
     def inside_is_in_order(self, task: AnyTask) -> None:
         run = self.play.newest(task.id)
-        inside = [each for each in task.children.values() for each in each]
+        inside = [each for tasks in task.children.values() for each in tasks]
         if run is None or run.state is RunState.SKIPPED:
             assert not any(self.play.newest(each.id) for each in inside)
         elif isinstance(task, Parallel):

@@ -23,6 +23,7 @@ from datetime import datetime
 from farhand.kernel.durations import format_duration
 from farhand.kernel.flow import AnyTask, Flow, If, Parallel, Task
 from farhand.scheduler.core import execution as execution_
+from farhand.scheduler.core import job as job_
 from farhand.scheduler.core.cause import first_cause, inside, killed_by
 from farhand.scheduler.core.execution import (
     Begin,
@@ -41,22 +42,20 @@ from farhand.scheduler.core.job import JobState
 from farhand.scheduler.core.retrying import next_attempt_at
 from farhand.scheduler.core.task_run import FINAL, Run, RunId, RunState
 
+# Members of an enum, looked up once: Python 3.11 takes longer to look one up than all the rest of a task takes.
+_CREATED, _RUNNING, _KILLING, _RETRYING, _SUCCESS, _WARNING, _FAILED, _KILLED, _SKIPPED = RunState
+_JOB_CREATED, _, _, _JOB_KILLING, _, _, _JOB_FAILED, _JOB_KILLED = JobState
+
 # What several tasks come to together is what the gravest of them says. The last two are not ended.
 _GRAVITY = {
-    RunState.SUCCESS: 0,
-    RunState.SKIPPED: 0,
-    RunState.WARNING: 1,
-    RunState.FAILED: 2,
-    RunState.KILLED: 3,
-    RunState.RETRYING: 4,  # nothing but an attempt that comes later
-    RunState.RUNNING: 5,
+    _SUCCESS: 0,
+    _SKIPPED: 0,
+    _WARNING: 1,
+    _FAILED: 2,
+    _KILLED: 3,
+    _RETRYING: 4,  # nothing but an attempt that comes later
+    _RUNNING: 5,
 }
-_ENDED_AS = {
-    JobState.SUCCESS: RunState.SUCCESS,
-    JobState.WARNING: RunState.WARNING,
-    JobState.KILLED: RunState.KILLED,
-}
-_TO_KILL = frozenset({JobState.CREATED, JobState.ASSIGNED, JobState.RUNNING})
 
 
 GROUP_WAIT_TIMEOUT = "GROUP_WAIT_TIMEOUT"
@@ -84,8 +83,8 @@ def abandon(execution: Execution, runs: Mapping[RunId, Run], message: str) -> li
     for run in runs.values():
         if run.state in FINAL:
             continue
-        if run.job is not None and run.job.state in _TO_KILL:
-            effects.append(Kill(run.id, job=True))
+        if run.job is not None and run.job.state not in job_.FINAL:
+            effects.append(Kill(run.id, run.job.state is not _JOB_KILLING))
         effects.append(End(run.id, RunState.FAILED, "INTERNAL", message))
     return [*effects, Move(ExecutionState.FAILED, message)]
 
@@ -102,11 +101,11 @@ class _Walk:
         self._wake: datetime | None = None
         self._last: dict[str, Run] = {}  # the newest attempt of each task
         self._cancelled: Run | None = None  # a task run that ends all
-        for run in runs.values():
-            last = self._last.get(run.id.task_id)
-            if last is None or last.id.attempt < run.id.attempt:
-                self._last[run.id.task_id] = run
-            if run.state is RunState.KILLED or (run.job is not None and run.job.state is JobState.KILLED):
+        for (task_id, _, attempt), run in runs.items():
+            last = self._last.get(task_id)
+            if last is None or last.id.attempt < attempt:
+                self._last[task_id] = run
+            if run.state is _KILLED or (run.job is not None and run.job.state is _JOB_KILLED):
                 self._cancelled = self._cancelled or run
         self._killing = (
             execution.state is ExecutionState.KILLING or execution.kill_at is not None or self._cancelled is not None
@@ -114,7 +113,7 @@ class _Walk:
 
     def effects(self) -> list[Effect]:
         state = self._sequence(self._flow.tasks)
-        if state is RunState.FAILED:
+        if state is _FAILED:
             state = max(state, self._sequence(self._flow.errors), key=_GRAVITY.__getitem__)
         self._move(state)
         known = self._execution.wake_at
@@ -125,17 +124,17 @@ class _Walk:
     # ── the walk; each answers the state that it comes to: a final one, RETRYING, or RUNNING ──
 
     def _sequence(self, tasks: Sequence[AnyTask]) -> RunState:
-        worst = RunState.SUCCESS
+        worst = _SUCCESS
         for task in tasks:
             state = self._task(task)
-            if state is RunState.WARNING:
+            if state is _WARNING:
                 worst = state
-            elif state is not RunState.SUCCESS and state is not RunState.SKIPPED:
+            elif state is not _SUCCESS and state is not _SKIPPED:
                 return state
         return worst
 
     def _parallel(self, tasks: Sequence[AnyTask], concurrent: int) -> RunState:
-        worst = RunState.SUCCESS
+        worst = _SUCCESS
         places = concurrent or len(tasks)
         for task in tasks:  # those that began come first, since they began in this order
             if places == 0 and task.id not in self._last:
@@ -153,20 +152,20 @@ class _Walk:
             return run.state
         if run is None:
             if self._killing:
-                return RunState.KILLED  # it never begins
+                return _KILLED  # it never begins
             if task.disabled:
                 self._effects.append(Skip(RunId(task.id)))
-                return RunState.SKIPPED
+                return _SKIPPED
             run = self._begin(RunId(task.id), task)
         elif isinstance(task, Task):
             return self._leaf(task, run)
-        elif run.state is RunState.CREATED:
+        elif run.state is _CREATED:
             return self._condition(task, run)
         if isinstance(task, Parallel):
             return self._control(task, run, self._parallel(task.tasks, task.concurrent))
         if isinstance(task, If) and run.branch is not None:
             return self._control(task, run, self._sequence(task.then if run.branch == "then" else task.otherwise))
-        return RunState.RUNNING
+        return _RUNNING
 
     def _begin(self, id: RunId, task: AnyTask) -> Run:
         self._effects.append(Begin(id, task))
@@ -175,51 +174,52 @@ class _Walk:
     def _control(self, task: AnyTask, run: Run, state: RunState) -> RunState:
         """Flow control, by what its inside came to."""
         if state not in FINAL:
-            if self._killing and run.state is not RunState.KILLING:
+            if self._killing and run.state is not _KILLING:
                 self._effects.append(Kill(run.id, job=False))
             return state
         message = first_cause(inside(task), self._last, state)
-        if state is RunState.FAILED:
+        if state is _FAILED:
             return self._fail(task, run, "", message)
-        return self._end(run, state, "KILLED" if state is RunState.KILLED else "", message)
+        return self._end(run, state, "KILLED" if state is _KILLED else "", message)
 
     def _condition(self, task: AnyTask, run: Run) -> RunState:
         """An If whose branch is not chosen yet."""
         if self._killing:
-            return self._end(run, RunState.KILLED, "KILLED", "It was killed before it began.")
+            return self._end(run, _KILLED, "KILLED", "It was killed before it began.")
         if run.refused is not None:
             return self._fail(task, run, run.refused.reason, run.refused.message)
         self._effects.append(BeginAgain(run.id, task))
-        return RunState.RUNNING
+        return _RUNNING
 
     def _leaf(self, task: Task, run: Run) -> RunState:
-        if run.state is RunState.RETRYING:
+        if run.state is _RETRYING:
             return self._retrying(task, run)
         job = run.job
         if job is None:
             return self._not_queued(task, run)
-        if job.state is JobState.FAILED:
-            return self._fail_leaf(task, run, job.reason, job.message)
-        if ended := _ENDED_AS.get(job.state):
-            return self._end(run, ended, job.reason, job.message)
+        if job.state in job_.FINAL:
+            if job.state is _JOB_FAILED:
+                return self._fail_leaf(task, run, job.reason, job.message)
+            return self._end(run, RunState(job.state.value), job.reason, job.message)
         if self._killing:
-            if job.state in _TO_KILL or run.state is not RunState.KILLING:
-                self._effects.append(Kill(run.id, job=job.state in _TO_KILL))
-        elif job.state is JobState.CREATED and run.wait_limit is not None and job.waiting_since is not None:
+            to_kill = job.state is not _JOB_KILLING
+            if to_kill or run.state is not _KILLING:
+                self._effects.append(Kill(run.id, to_kill))
+        elif run.wait_limit is not None and job.state is _JOB_CREATED and job.waiting_since is not None:
             self._wait(run, job.waiting_since + run.wait_limit)
-        return RunState.RUNNING
+        return _RUNNING
 
     def _not_queued(self, task: Task, run: Run) -> RunState:
         """A leaf that has begun and has no job."""
         if self._killing:
-            return self._end(run, RunState.KILLED, "KILLED", "It was killed before it could be queued.")
+            return self._end(run, _KILLED, "KILLED", "It was killed before it could be queued.")
         if run.refused is not None:
             return self._fail_leaf(task, run, run.refused.reason, run.refused.message)
         if run.again_at is None or run.again_at <= self._now:
             self._effects.append(BeginAgain(run.id, task))
         else:
             self._wake_at(run.again_at)
-        return RunState.RUNNING
+        return _RUNNING
 
     def _wait(self, run: Run, until: datetime) -> None:
         if until > self._now:
@@ -232,17 +232,17 @@ class _Walk:
     def _retrying(self, task: Task, run: Run) -> RunState:
         if self._killing:
             message = f"It was killed before its next attempt. Its last one failed: {run.message or run.reason}"
-            return self._end(run, RunState.KILLED, "KILLED", message)
+            return self._end(run, _KILLED, "KILLED", message)
         failed_at = run.ended_at or self._now
         at = self._next_attempt_at(task, run, failed_at)
         if at is None:  # what it inherits has changed
             return self._fail(task, run, run.reason, run.message)
         if at > self._now or failed_at >= self._now:  # a step's transaction makes one attempt, or it might never end
             self._wake_at(at)
-            return RunState.RETRYING
-        self._end(run, RunState.FAILED, run.reason, run.message)
+            return _RETRYING
+        self._end(run, _FAILED, run.reason, run.message)
         self._begin(run.id._replace(attempt=run.id.attempt + 1), task)
-        return RunState.RUNNING
+        return _RUNNING
 
     # ── ends ──
 
@@ -251,10 +251,10 @@ class _Walk:
         if at is None:
             return self._fail(task, run, reason, message)
         self._wake_at(at)
-        return self._end(run, RunState.RETRYING, reason, message)
+        return self._end(run, _RETRYING, reason, message)
 
     def _fail(self, task: AnyTask, run: Run, reason: str, message: str) -> RunState:
-        return self._end(run, RunState.WARNING if task.allow_failure else RunState.FAILED, reason, message)
+        return self._end(run, _WARNING if task.allow_failure else _FAILED, reason, message)
 
     def _end(self, run: Run, state: RunState, reason: str, message: str) -> RunState:
         self._effects.append(End(run.id, state, reason, message))

@@ -31,6 +31,8 @@ class JobState(StrEnum):
     FAILED = "FAILED"  # failed, or was lost too often, or could not wait
     KILLED = "KILLED"  # ended because somebody asked
 
+    __hash__ = str.__hash__  # an Enum's own is several times slower, and steps of executions ask for it all the time
+
 
 FINAL = frozenset({JobState.SUCCESS, JobState.WARNING, JobState.FAILED, JobState.KILLED})
 HELD = frozenset({JobState.ASSIGNED, JobState.RUNNING, JobState.KILLING})

@@ -30,6 +30,8 @@ class RunState(StrEnum):
     KILLED = "KILLED"  # killed or cancelled
     SKIPPED = "SKIPPED"  # its task is disabled
 
+    __hash__ = str.__hash__  # an Enum's own is several times slower, and steps ask for it all the time
+
 
 _S = RunState
 
