@@ -1,7 +1,13 @@
-"""A TCP proxy that can be cut: both ways, one way, or by resetting what is open."""
+"""A TCP proxy that can be cut both ways or one way, slowed down, and made to reset what is open.
+
+A cut holds data back while the connections stay open, as when a cable is pulled: TCP
+would send again once it is back, and so does this.
+"""
 
 import asyncio
 import contextlib
+import socket
+import struct
 from types import TracebackType
 
 
@@ -12,6 +18,7 @@ class Proxy:
         self._host, _, port = target.rpartition(":")
         self._port = int(port)
         self._flows = {True: asyncio.Event(), False: asyncio.Event()}  # towards the target, and back
+        self._delay = 0.0
         self._open: set[asyncio.Task[None]] = set()
         self.address = ""
         self.heal()
@@ -26,21 +33,33 @@ class Proxy:
     ) -> None:
         self._server.close()
         self.reset()
+        if self._open:
+            await asyncio.wait(self._open)
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._open)
 
     def cut(self, *, towards: bool = True, back: bool = True) -> None:
-        """Nothing passes any more in these directions; the connections stay open, as when a cable is pulled."""
+        """Nothing passes any more in these directions."""
         if towards:
             self._flows[True].clear()
         if back:
             self._flows[False].clear()
 
+    def slow(self, seconds: float) -> None:
+        """Everything takes so much longer, each way."""
+        self._delay = seconds
+
     def heal(self) -> None:
-        """What was held up goes on."""
+        """What was held up goes on, and at once."""
+        self._delay = 0.0
         for flow in self._flows.values():
             flow.set()
 
     def reset(self) -> None:
-        """Every connection ends now."""
+        """Every connection is reset now (RST)."""
         for task in self._open:
             task.cancel()
 
@@ -48,24 +67,31 @@ class Proxy:
         task = asyncio.current_task()
         assert task is not None
         self._open.add(task)
+        ends = [writer]
         try:
             there, back = await asyncio.open_connection(self._host, self._port)
-            try:
-                async with asyncio.TaskGroup() as pumps:
-                    pumps.create_task(self._pump(reader, back, towards=True))
-                    pumps.create_task(self._pump(there, writer, towards=False))
-            finally:
-                back.close()
-        except (OSError, ExceptionGroup, asyncio.CancelledError):
+            ends.append(back)
+            async with asyncio.TaskGroup() as pumps:
+                pumps.create_task(self._pump(reader, back, towards=True))
+                pumps.create_task(self._pump(there, writer, towards=False))
+        except* OSError:
             pass  # one end is gone; so is the other
+        except* asyncio.CancelledError:  # reset() alone cancels this, and it ends here
+            for end in ends:
+                end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                end.transport.abort()
         finally:
             self._open.discard(task)
-            writer.close()
+            for end in ends:
+                end.close()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, towards: bool) -> None:
         while data := await reader.read(65536):
+            if self._delay:
+                await asyncio.sleep(self._delay)
             await self._flows[towards].wait()
             writer.write(data)
             await writer.drain()
         with contextlib.suppress(OSError):
-            writer.close()
+            if writer.can_write_eof():
+                writer.write_eof()

@@ -1,0 +1,165 @@
+"""One run: the mesh is set up, clients and nemesis go about it, and the history is judged."""
+
+import asyncio
+import random
+import sys
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from farhand.api.registry.v1 import tenant_pb2, tenant_service_pb2
+from tests.chaos.clients import Client
+from tests.chaos.diary import Diary, Runs
+from tests.chaos.nemesis import Landed, Nemesis
+from tests.chaos.proxy import Proxy
+from tests.checker.events import Event
+from tests.checker.findings import Finding
+from tests.checker.reading import read
+from tests.checker.verdicts import check
+from tests.fixtures.mesh import Mesh, postgres
+
+# By group: the tenants that may use it.
+GROUPS = {"red": ["main"], "green": ["main", "acme"], "blue": ["acme"]}
+LEASE = 4.0
+PATIENCE = 180.0  # seconds that the last jobs may take, once the faults have stopped
+# A scheduler stands still for 1.5 leases, perhaps while one transaction of it is open, and twice in a row.
+MARGIN = LEASE * 4
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much of everything."""
+
+    seed: int
+    seconds: float
+    schedulers: int = 3
+    workers_a_group: int = 4
+    slots: int = 3
+    clients: int = 6
+    pause: float = 0.4  # seconds between two submits of a client, on average
+    lanes: int = 3
+    pace: float = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of it."""
+
+    jobs: int
+    reruns: int  # runs beyond the first of their jobs
+    landed: dict[str, Landed]
+    findings: list[Finding]
+    errors: list[str]
+    unended: list[str]
+
+    @property
+    def missing(self) -> list[str]:
+        """Kinds of faults that never landed."""
+        return [kind for kind, landed in self.landed.items() if not landed.times]
+
+
+async def play(plan: Plan, folder: Path) -> Outcome:
+    """One run, its logs and histories in the folder, which every user must be able to enter (PostgreSQL's own does)."""
+    histories = folder / "history"
+    histories.mkdir()
+    async with AsyncExitStack() as stack:
+        database = await postgres(folder).start()
+        mesh = Mesh(folder, str(database.facts["url"]), stack)
+        mesh.processes.append(database)
+        stack.push_async_callback(mesh.kill_all)
+        worker_proxies = await _set_up(plan, mesh, histories, stack)
+        client_proxies = [await stack.enter_async_context(Proxy(scheduler.address)) for scheduler in mesh.schedulers]
+        clients = [
+            await stack.enter_async_context(
+                Client(
+                    name=f"client-{number}",
+                    addresses=[proxy.address for proxy in client_proxies],
+                    tenants=GROUPS,
+                    diary=Diary(histories / f"client-{number}.jsonl"),
+                    chance=random.Random(f"{plan.seed} {number}"),
+                    pause=plan.pause,
+                )
+            )
+            for number in range(1, plan.clients + 1)
+        ]
+        runs = Runs([histories / f"{worker}.jsonl" for worker in mesh.workers])
+        nemesis = Nemesis(
+            mesh,
+            database,
+            worker_proxies,
+            client_proxies,
+            lease=LEASE,
+            seed=plan.seed,
+            running=runs.now,
+            pace=plan.pace,
+        )
+        stop = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            for client in clients:
+                group.create_task(client.submit_until(stop))
+            await nemesis.run(plan.seconds, plan.lanes)
+            stop.set()
+        await nemesis.mend()
+        await _see_the_end(clients)
+    events = read(histories)
+    return _judge(events, clients, nemesis)
+
+
+async def _set_up(plan: Plan, mesh: Mesh, histories: Path, stack: AsyncExitStack) -> dict[str, list[Proxy]]:
+    """All processes; answers each worker's proxies."""
+    await mesh.add_registry()
+    tenant = tenant_service_pb2.CreateTenantRequest(tenant=tenant_pb2.Tenant(id="acme"))
+    await mesh.tenants.CreateTenant(tenant)
+    for key, tenants in GROUPS.items():
+        await mesh.set_group(key, lease=LEASE, allowed_tenants=tenants)
+    for _ in range(plan.schedulers):
+        await mesh.add_scheduler()
+    stage = Diary(histories / "stage.jsonl")
+    proxies: dict[str, list[Proxy]] = {}
+    for key, tenants in GROUPS.items():
+        for number in range(1, plan.workers_a_group + 1):
+            name = f"{key}-{number}"
+            stage.write("worker", worker=name, group=key, tenants=tenants)
+            proxies[name] = [await stack.enter_async_context(Proxy(each.address)) for each in mesh.schedulers]
+            await mesh.add_worker(
+                key,
+                "--drain-timeout",
+                "3s",
+                slots=plan.slots,
+                name=name,
+                scheduler=",".join(proxy.address for proxy in proxies[name]),
+                CHAOS_FILE=str(histories / f"{name}.jsonl"),
+                CHAOS_WORKER=name,
+                CHAOS_GROUP=key,
+            )
+    stage.close()
+    return proxies
+
+
+async def _see_the_end(clients: list[Client]) -> None:
+    """Until every acknowledged job has ended, or nobody has the patience."""
+    print(f"faults stop; {sum(len(client.open) for client in clients)} jobs have not been seen to end", file=sys.stderr)
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+            for client in clients:
+                group.create_task(client.see_the_end())
+    except TimeoutError:
+        return
+    print(f"all jobs have ended, {time.monotonic() - began:.1f} s later", file=sys.stderr)
+    async with asyncio.TaskGroup() as group:
+        for client in clients:
+            group.create_task(client.look_again())
+
+
+def _judge(events: list[Event], clients: list[Client], nemesis: Nemesis) -> Outcome:
+    starts = [event for event in events if getattr(event, "what", "") == "start"]
+    return Outcome(
+        jobs=sum(len(set(client.acknowledged)) for client in clients),
+        reruns=len(starts) - len({start.job for start in starts}),  # type: ignore[union-attr]
+        landed=nemesis.landed,
+        findings=check(events, margin=MARGIN),
+        errors=[f"{client.name}: {error}" for client in clients for error in client.errors],
+        unended=[job_id for client in clients for job_id in sorted(client.open)],
+    )
