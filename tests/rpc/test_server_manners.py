@@ -22,6 +22,7 @@ from farhand.api.scheduler.v1.job_pb2 import JobSpec
 from farhand.api.scheduler.v1.job_service_pb2 import BatchSubmitJobsRequest
 from farhand.kernel.errors import FarhandError, InvalidArgument, NotFound, ShuttingDown, Unavailable, Violation
 from farhand.runtime import dev_certs, grpc_server, security
+from farhand.runtime.door import Door
 from farhand.runtime.grpc_channel import RemoteError, make_blocking_channel, make_channel, remote_error
 from farhand.runtime.grpc_server import RawBatch, add_standard_services, bind, lenient, make_server
 from farhand.runtime.security import Role, Tokens
@@ -235,6 +236,32 @@ async def test_other_errors_mean_what_the_service_says_they_mean() -> None:
     async with serving(fail, translate=translate) as address:
         error = await refused(address, "unary_unary", HELLO)
     assert (error.code, error.message, error.retry_delay) == (grpc.StatusCode.UNAVAILABLE, "no database", 2.0)
+
+
+async def test_callers_of_a_server_that_stops_are_told_to_call_another_and_none_is_cancelled() -> None:
+    door = Door()
+    server = make_server(LOOPBACK, None, EVERYONE, door=door)
+    Echo(same).add_to(server)
+    address = await bind(server, LOOPBACK)
+    await server.start()
+    begun = asyncio.Event()
+
+    async def until_refused() -> RemoteError:
+        async with make_channel(address, DialSettings()) as channel:
+            call = channel.unary_unary(f"/{SERVICE}/unary_unary", serialized, StringValue.FromString)
+            with pytest.raises(grpc.aio.AioRpcError) as told:
+                while True:
+                    await call(HELLO)
+                    begun.set()
+        return remote_error(told.value)
+
+    callers = [asyncio.create_task(until_refused()) for _ in range(20)]
+    await begun.wait()
+    await door.close()
+    await server.stop(1.0)
+    assert {(error.code, error.reason) for error in await asyncio.gather(*callers)} == {
+        (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
+    }
 
 
 async def test_a_handler_may_still_answer_by_abort(caplog: pytest.LogCaptureFixture) -> None:

@@ -29,6 +29,7 @@ from farhand.registry.store.notices import Notices
 from farhand.registry.store.transactions import Transactions, meaning
 from farhand.runtime import security
 from farhand.runtime.database import make_engine, migrate, wait_for_database
+from farhand.runtime.door import Door
 from farhand.runtime.grpc_server import add_standard_services, bind, make_server
 from farhand.runtime.security import Tokens
 from farhand.runtime.service import Lifecycle
@@ -50,7 +51,8 @@ async def serve(lifecycle: Lifecycle, settings: RegistrySettings) -> None:
         stack.callback(threads.close)
         reader = FlowReader(transactions, threads, installed_task_types())
 
-        server = make_server(settings, tokens, ACCESS, translate=meaning)
+        door = Door()
+        server = make_server(settings, tokens, ACCESS, translate=meaning, door=door)
         add_TenantServiceServicer_to_server(TenantService(transactions), server)
         add_NamespaceServiceServicer_to_server(NamespaceService(transactions), server)
         add_WorkerGroupServiceServicer_to_server(
@@ -73,6 +75,7 @@ async def serve(lifecycle: Lifecycle, settings: RegistrySettings) -> None:
             await lifecycle.stopping.wait()
             await health.enter_graceful_shutdown()
             feed.close()
+            await door.close()
             await server.stop(settings.drain_timeout)
 
 

@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection
 from farhand.kernel.errors import FarhandError, PermissionDenied, Unauthenticated
 from farhand.runtime import security, transport
 from farhand.runtime.address import Address
+from farhand.runtime.door import Door
 from farhand.runtime.grpc_errors import ErrorMapper, Translate, guarded, status_of
 from farhand.runtime.raw_batch import RawBatch, lenient
 from farhand.runtime.security import LOCAL, Identity, Role, Tokens
@@ -52,20 +53,22 @@ def make_server(
     *,
     translate: Translate | None = None,
     lenient: Mapping[str, Callable[[bytes], Any]] | None = None,
+    door: Door | None = None,
 ) -> grpc.aio.Server:
     """A server, not yet bound.
 
     access: full method name ("/package.Service/Method") → the roles that may call
     it; a method that is not in it may be called by nobody. tokens: None on loopback
     makes everyone LOCAL. translate: what other exceptions mean (`database_error`).
-    lenient: deserializers for batches, by full method name. StartupError where it
-    would listen beyond loopback without TLS and tokens.
+    lenient: deserializers for batches, by full method name. door: to be closed before
+    the server is stopped. StartupError where it would listen beyond loopback without
+    TLS and tokens.
     """
     address = security.check_listen(settings)
     if tokens is None and not address.loopback:
         raise StartupError(f"{address} can be reached from other machines, so it needs tokens: give --tokens FILE.")
     return grpc.aio.server(
-        interceptors=[_Gate(tokens, access, ErrorMapper(translate), lenient or {})], options=_OPTIONS
+        interceptors=[_Gate(tokens, access, ErrorMapper(translate), lenient or {}, door or Door())], options=_OPTIONS
     )
 
 
@@ -111,11 +114,13 @@ class _Gate(grpc.aio.ServerInterceptor):
         access: Mapping[str, frozenset[Role]],
         mapper: ErrorMapper,
         lenient: Mapping[str, Callable[[bytes], Any]],
+        door: Door,
     ) -> None:
         self._tokens = tokens
         self._access = access
         self._mapper = mapper
         self._lenient = lenient
+        self._door = door
         self._guarded: dict[str, tuple[Any, Any]] = {}
 
     async def intercept_service(
@@ -128,6 +133,7 @@ class _Gate(grpc.aio.ServerInterceptor):
             return None  # grpc answers UNIMPLEMENTED
         method = handler_call_details.method
         try:
+            self._door.enter()
             # Runs in the call's own task, and so does the handler.
             security.set_caller(self._admit(method, handler_call_details.invocation_metadata))
         except FarhandError as error:

@@ -19,6 +19,7 @@ from farhand.api.worker.v1 import worker_service_pb2_grpc
 from farhand.kernel.errors import FarhandError
 from farhand.runtime import telemetry
 from farhand.runtime.database import connect, database_error, make_engine, migrate, wait_for_database
+from farhand.runtime.door import Door
 from farhand.runtime.grpc_channel import make_channel
 from farhand.runtime.grpc_server import add_standard_services, bind, make_server
 from farhand.runtime.security import Tokens
@@ -74,7 +75,8 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
     """Run one replica until it is asked to stop."""
     url, replica = settings.database_url, f"scheduler-{secrets.token_hex(4)}"
     tokens = Tokens.load(settings.tokens) if settings.tokens else None
-    server = make_server(settings, tokens, ACCESS, translate=_translate, lenient=LENIENT)
+    door = Door()
+    server = make_server(settings, tokens, ACCESS, translate=_translate, lenient=LENIENT, door=door)
     address = await bind(server, settings)
     await wait_for_database(url, lifecycle)
     await migrate(url, "farhand.scheduler", "scheduler")
@@ -237,6 +239,7 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
             await signals.dispatch.settled()
             until = time.monotonic() + settings.drain_timeout
             await workers.send_away(settings.drain_timeout)
+            await door.close()
             await server.stop(max(1.0, until - time.monotonic()))
             for loop in loops:
                 loop.cancel()
