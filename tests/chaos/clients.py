@@ -181,7 +181,7 @@ class Client:
                 return await getattr(self._stubs[self._turn % len(self._stubs)], method)(message, timeout=PATIENCE)
             except grpc.aio.AioRpcError as error:
                 if error.code() not in RETRY:
-                    self.errors.append(f"{method}: {error.code().name}: {error.details()}")
+                    self.errors.append(f"{method} at {time.monotonic():.3f}: {error.code().name}: {error.details()}")
                     refused += 1
                     if refused > 5:
                         raise

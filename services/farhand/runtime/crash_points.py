@@ -2,7 +2,9 @@
 
 `FARHAND_CRASH_POINT="claim committed"` kills this process with SIGKILL when it gets
 there for the first time; `"claim committed:3"` the third time. Nothing else is ever
-done here. tests/e2e/test_crash_points.py kills at each of them.
+done here. tests/e2e/test_crash_points.py kills at each of them, tests/chaos at random.
+What is one transaction and tells nobody (retention, a rewritten file that is replaced
+in one step) has no point: a death there is one before it or one after it.
 """
 
 import os
@@ -13,14 +15,50 @@ POINTS = {
     "claim committed": "scheduler: jobs are assigned, nothing was sent",
     "assignments sent": "scheduler: jobs are in a stream's outbox, perhaps on the wire",
     "session opened": "scheduler: the epoch is raised, welcome was not said",
+    "welcome sent": "scheduler: a worker was welcomed, kills that it has not confirmed were not sent again",
+    "renewal committed": "scheduler: a lease is renewed, the heartbeat was not answered",
+    "start committed": "scheduler: a start is recorded, who watches the job was not told",
     "result committed": "scheduler: a result is recorded, its acknowledgement was not sent",
+    "result answered": "scheduler: a result's acknowledgement is in a stream's outbox, perhaps on the wire",
+    "logs committed": "scheduler: log records are durable, their worker was not told",
+    "waiting job killed": "scheduler: a job was killed in the queue, nobody was told",
     "kill marked": "scheduler: a kill is recorded, the worker was not told",
+    "kill sent": "scheduler: a kill is in a stream's outbox, perhaps on the wire",
+    "kill confirmed": "scheduler: a worker's word that a job will not start is recorded, who asked was not told",
     "drain committed": "scheduler: a session drains, its acknowledgement was not sent",
+    "drain answered": "scheduler: a drain's acknowledgement is in a stream's outbox, perhaps on the wire",
+    "worker sent on": "scheduler: a worker was asked to move on, its stream still stands",
+    "goodbye committed": "scheduler: a worker's goodbye gave back its jobs, its stream was not closed",
+    "stream's end noted": "scheduler: a session is DISCONNECTED, nobody was told",
+    "return committed": "scheduler: jobs that were handed back unstarted wait again, nobody was told",
+    "difference mended": "scheduler: jobs that a worker does not hold wait again, nobody was told",
     "lease expired": "scheduler: a session is LOST and its jobs wait again, nobody was told",
+    "fence committed": "scheduler: an operator's word gave back a worker's jobs, nobody was told",
+    "fallback settled": "scheduler: jobs ended with their group's last worker, nobody was told",
+    "copy committed": "scheduler: a change of the registry's is in the database, this replica does not know it",
+    "report answered": "scheduler: the registry has the leader's report, the leader does not know it",
+    "deletion ended jobs": "scheduler: waiting jobs of a deleted group are ended, nobody was told",
+    "deletion counted": "scheduler: the jobs of a deleted group are counted, the registry was not answered",
+    "deletion answered": "scheduler: the registry knows what is left in a deleted group, its change is not here yet",
+    "incarnation noted": "worker: this process is named on disk, no scheduler has heard of it",
+    "hello sent": "worker: hello is on the wire, nothing came back",
+    "deadline set": "worker: the warden has a new deadline, nothing was started under it",
+    "dead reported": "worker: a scheduler knows which incarnations are dead, they still stand on disk",
     "assignments received": "worker: jobs arrived, none was started",
+    "folder made": "worker: a job has its folder and no process",
     "process started": "worker: a job's process runs, the scheduler was not told",
+    "process ended": "worker: a job's process ended, its result is on no disk",
     "result journaled": "worker: a result is on disk, it was not sent",
+    "result sent": "worker: a result is on the wire, nothing came back",
     "result acknowledged": "worker: a result was acknowledged, it was not forgotten",
+    "result forgotten": "worker: a result is forgotten, the scheduler was not given credit for its slot",
+    "logs acknowledged": "worker: the scheduler has a log, its file is still there",
+    "kill obeyed": "worker: a job is being ended, the kill was not confirmed",
+    "drain acknowledged": "worker: nothing new can come, what is done may not be sent",
+    "jobs given up": "worker: the drain ran out of time and jobs are being ended, goodbye was not said",
+    "goodbye sent": "worker: goodbye is on the wire, nothing came back",
+    "stream handed over": "worker: the old stream stands and gives no more, hello was not said on the new one",
+    "successor welcomed": "worker: the new stream is welcomed, the old one was not closed",
 }
 
 _NAME, _, _TIME = os.environ.get("FARHAND_CRASH_POINT", "").partition(":")

@@ -176,6 +176,7 @@ class Agent:
         """The lease was renewed: tell the warden, before anything is started under it."""
         if self._control is not None:
             await self._control.set_deadline(self.lease.deadline)
+        reach("deadline set")
         self._lease_moved.set()
         self._after()
 
@@ -204,6 +205,7 @@ class Agent:
     def drain_acknowledged(self) -> None:
         """No assignment can come in this session any more."""
         self.drained = True
+        reach("drain acknowledged")
         self.note()
 
     def assigned(self, assignments: Sequence[session_pb2.Assignment]) -> None:
@@ -226,6 +228,7 @@ class Agent:
         for job in jobs:
             key = (job.job_id, job.fence)
             self._do(key, self.slots.cancel(key), grace=wire.seconds(job.grace))
+        reach("kill obeyed")
         if self._outbox is not None:
             refs = frames.job_refs((job.job_id, job.fence) for job in jobs)
             self._outbox.control(session_pb2.ConnectRequest(cancel_ack=session_pb2.CancelAck(jobs=refs)))
@@ -296,6 +299,7 @@ class Agent:
         """The drain ran out of time: what has not started goes back, what runs is killed."""
         for key, effects in self.slots.apply_to_all(Event.RETURN):
             self._do(key, effects, grace=ABANDON_GRACE, why=Stop.UNWANTED)
+        reach("jobs given up")
         self._after()
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -479,6 +483,8 @@ class Agent:
         if keys:
             reach("result acknowledged")
         self._journal.settle(keys)
+        if keys:
+            reach("result forgotten")
 
 
 _KILLED = Outcome(OutcomeState.KILLED, reason="KILLED", message="the job was killed before it started")

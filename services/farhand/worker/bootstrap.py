@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from farhand.api.worker.v1 import session_pb2
 from farhand.kernel.names import group_label
 from farhand.kernel.protocol import PROTOCOL_VERSION
+from farhand.runtime.crash_points import reach
 from farhand.runtime.service import Lifecycle
 from farhand.worker.agent import Agent, boottime
 from farhand.worker.core.lease import Lease
@@ -39,6 +40,7 @@ async def serve(lifecycle: Lifecycle, settings: WorkerSettings) -> None:
         folder = stack.enter_context(DataFolder.open(settings.data, settings.worker_group))
         worker_id = folder.worker_id(settings.worker_id)
         incarnation, dead = folder.enter()
+        reach("incarnation noted")
         journal = ResultJournal(folder.journal)
         stack.callback(journal.close)
         tasks = registry.load()
@@ -62,6 +64,7 @@ async def serve(lifecycle: Lifecycle, settings: WorkerSettings) -> None:
         )
 
         def accepted(address: str) -> None:
+            reach("dead reported")
             folder.forget_all_but(incarnation)
             lifecycle.ready(worker=worker_id, worker_group=group_label(settings.worker_group), scheduler=address)
 

@@ -23,6 +23,7 @@ import grpc
 
 from farhand.api.worker.v1 import session_pb2, worker_service_pb2_grpc
 from farhand.runtime import wire
+from farhand.runtime.crash_points import reach
 from farhand.runtime.grpc_channel import make_channel
 from farhand.runtime.service import StartupError
 from farhand.runtime.settings import DialSettings
@@ -203,6 +204,7 @@ class Link:
         self._live.set()
         for older in self._dials:
             if older is not dial and older.task is not None:
+                reach("successor welcomed")
                 older.task.cancel()  # break, after make
         self._agent.note()
         del self._hello.dead_incarnations[:]  # it was told

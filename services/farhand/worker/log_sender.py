@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 import grpc
 
 from farhand.api.worker.v1 import worker_service_pb2
+from farhand.runtime.crash_points import reach
 from farhand.runtime.grpc_channel import remote_error
 from farhand.worker.core.redial import bound
 from farhand.worker.core.slots import JobKey
@@ -139,6 +140,7 @@ class LogSender:
                 found.refuse()
             else:
                 found.stored(ack.offset)
+                reach("logs acknowledged")
             self._changed(found)
         self._progress.set()
         if any(run_log.closed and run_log.unsent for run_log in self._logs.values()):

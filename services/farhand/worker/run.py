@@ -137,7 +137,9 @@ class Run:
         run_id = f"{self.key[0]}-{self.key[1]}" + (f".{self._processes}" if self._processes > 1 else "")
         self._starting = True
         try:
-            process = await self._runner.start(Command(run_id, tuple(argv), env, self.folder()))
+            folder = self.folder()
+            reach("folder made")
+            process = await self._runner.start(Command(run_id, tuple(argv), env, folder))
             reach("process started")
         except NothingMayRun as error:
             raise Fenced(str(error)) from None
@@ -151,6 +153,7 @@ class Run:
                 pumps.create_task(self._pump(process.stdout, log_record_pb2.LOG_STREAM_STDOUT, on_stdout))
                 pumps.create_task(self._pump(process.stderr, log_record_pb2.LOG_STREAM_STDERR, None))
             end = await process.wait()
+            reach("process ended")
         except BaseException:
             await process.kill(0.0)
             raise

@@ -18,6 +18,7 @@ import grpc
 from farhand.api.worker.v1 import session_pb2
 from farhand.kernel.protocol import PROTOCOL_VERSION, agree
 from farhand.runtime import wire
+from farhand.runtime.crash_points import reach
 from farhand.runtime.grpc_channel import RemoteError, remote_error
 from farhand.worker import frames
 from farhand.worker.agent import Agent
@@ -90,6 +91,7 @@ class WorkerStream:
             call = self._stub.Connect()
             async with asyncio.timeout(WELCOME_SECONDS):
                 await call.write(session_pb2.ConnectRequest(hello=hello))
+                reach("hello sent")
                 first = await self._read(call)
             await self._take(first, session)
             await _until_one_fails(
@@ -115,6 +117,7 @@ class WorkerStream:
         hello.draining = self._agent.slots.draining
         if self._predecessor is not None:
             self._predecessor.hand_over()
+            reach("stream handed over")
         if (lease := wire.duration(self._agent.lease.duration)) is not None:
             hello.lease.CopyFrom(lease)
         # The time is taken before it is sent, so that the lease can only be counted from too early.
@@ -147,8 +150,11 @@ class WorkerStream:
                 session.goodbye_sent()
             try:
                 await call.write(frame)
-                if kind == "goodbye":
+                if kind == "result":
+                    reach("result sent")
+                elif kind == "goodbye":
                     await call.done_writing()
+                    reach("goodbye sent")
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
                 return  # the stream is over, and the reader is told why
 

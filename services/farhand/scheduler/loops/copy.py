@@ -23,6 +23,7 @@ from asyncpg import Connection, DeadlockDetectedError, PostgresError
 from farhand.api.registry.v1.watch_service_pb2 import WatchRequest, WatchResponse
 from farhand.api.registry.v1.watch_service_pb2_grpc import WatchServiceStub
 from farhand.kernel.errors import FutureRevision, Unavailable
+from farhand.runtime.crash_points import reach
 from farhand.runtime.grpc_channel import remote_error
 from farhand.scheduler.core.declared import Change, Declared, OutOfOrder, changed_groups
 from farhand.scheduler.loops.group_commit import HotConnection
@@ -231,6 +232,8 @@ class Copy:
         async with using(self._connection) as connection:
             if isinstance(step, Change):
                 applied = await apply_change(connection, step, writer=self._writer, encode_log=self._encode_log)
+                if applied.moved:
+                    reach("copy committed")
                 if step.revision == self._declared.revision + 1:
                     self._remember(self._declared.after(step))
                     return applied

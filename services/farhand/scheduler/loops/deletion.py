@@ -21,6 +21,7 @@ from farhand.api.registry.v1.worker_group_service_pb2 import ResolveWorkerGroupD
 from farhand.api.registry.v1.worker_group_service_pb2_grpc import WorkerGroupServiceStub
 from farhand.kernel.errors import NotDeleting, Unavailable
 from farhand.kernel.names import group_label
+from farhand.runtime.crash_points import reach
 from farhand.runtime.grpc_channel import remote_error
 from farhand.scheduler.loops.group_commit import HotConnection
 from farhand.scheduler.loops.using import using
@@ -116,6 +117,7 @@ class Deletion:
                 ended = await end_waiting_jobs(connection, group, ending, limit=BATCH, writer=self._writer)
             if not ended:
                 return
+            reach("deletion ended jobs")
             self._on_ended(ended)
             log.info("jobs were killed with their group", extra={"group": group.uid, "jobs": len(ended)})
 
@@ -136,6 +138,7 @@ class Deletion:
                 raise Unavailable("A kill could not be recorded.") from lost
 
     async def _resolve(self, group: Leaving, left: JobsLeft) -> None:
+        reach("deletion counted")
         try:
             await self._groups.ResolveWorkerGroupDeletion(
                 ResolveWorkerGroupDeletionRequest(uid=group.uid, queued_jobs=left.queued, running_jobs=left.running),
@@ -146,6 +149,7 @@ class Deletion:
             if told.code is grpc.StatusCode.NOT_FOUND or told.reason == NotDeleting.reason:
                 return  # it was resolved before; the copy will say so
             raise Unavailable(f"The registry takes no answer about a deletion: {told.message}") from error
+        reach("deletion answered")
         log.info(
             "the deletion of a worker group is answered",
             extra={"group": group.uid, "queued": left.queued, "running": left.running},

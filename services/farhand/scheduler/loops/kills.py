@@ -60,6 +60,7 @@ class Kills:
             # end; one that was forgotten meanwhile is nowhere.
             while (lane := await connection.fetchval(SQL["job_place"], key)) is not None:
                 if await end_waiting(connection, [(lane, key)], KILLED, self._writer):
+                    reach("waiting job killed")
                     self._listener.killed(key)
                     return False
                 row = await connection.fetchrow(SQL["mark_killing"], key, grace_ms)
@@ -69,6 +70,7 @@ class Kills:
                     stream = self._streams.get(row["session_id"])
                     if stream is not None:
                         stream.put(Cancels([(key, row["fence"], grace_ms)]))
+                        reach("kill sent")
                     return not row["kill_acked"]
                 if (await connection.fetchrow(SQL["kill_state"], key))["ended"]:
                     return False
@@ -91,6 +93,8 @@ class Kills:
             rows = await self._pool.fetch(SQL["ack_kills"], [key for key, _ in refs], [fence for _, fence in refs])
         except Exception as error:
             raise database_error(error) or error from error
+        if rows:
+            reach("kill confirmed")
         for row in rows:
             self._listener.killed(row["key"])
 

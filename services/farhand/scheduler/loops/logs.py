@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from asyncpg import Connection
 
 from farhand.kernel.errors import LogGap
+from farhand.runtime.crash_points import reach
 from farhand.scheduler.core.log import Append, LogLimits, LogName, Stored, plan_appends
 from farhand.scheduler.loops.group_commit import GroupCommit, HotConnection
 from farhand.scheduler.store.logs import insert_chunks, read_known, read_sizes
@@ -58,6 +59,8 @@ class LogWriter:
                 places = [place for place in range(len(batch)) if place not in answers]
                 await self._round(connection, batch, places, answers, grown)
         finally:
+            if grown:
+                reach("logs committed")
             for key in {key for key, _ in grown}:
                 self._publish(key)
         return [answers[place] for place in range(len(batch))]

@@ -15,6 +15,7 @@ from farhand.api.registry.v1 import worker_pb2
 from farhand.api.registry.v1.roll_service_pb2 import ReportWorkersRequest, WorkerReport
 from farhand.api.registry.v1.roll_service_pb2_grpc import RollServiceStub
 from farhand.kernel.errors import Unavailable
+from farhand.runtime.crash_points import reach
 from farhand.runtime.grpc_channel import remote_error
 from farhand.runtime.wire import timestamp
 from farhand.scheduler.core.session import SessionState
@@ -93,6 +94,7 @@ class Report:
             await self._roll.ReportWorkers(
                 ReportWorkersRequest(reports=[_report(row) for row in rows]), timeout=PATIENCE
             )
+            reach("report answered")
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
                 raise

@@ -52,6 +52,7 @@ class Results:
                 if outstanding is not None and answer.status == "RECORDED" and _worth_telling(outstanding, completion):
                     self._on_recorded(outstanding, completion, answer)
         stream.put(ResultAcks([(c.key, c.fence, a.status) for c, a in zip(completions, answers, strict=True)]))
+        reach("result answered")
 
     def started(self, stream: Stream, refs: Sequence[tuple[int, int]]) -> None:
         """Note that jobs (key, fence) started. Nobody waits for it: a start that is lost with the connection is
@@ -75,7 +76,9 @@ class Results:
     async def _start(self, connection: Connection, batch: Sequence[list[tuple[int, int]]]) -> list[None]:
         refs = sorted({ref for part in batch for ref in part})
         if refs:
-            self._on_started(await queue.mark_started(connection, refs))
+            started = await queue.mark_started(connection, refs)
+            reach("start committed")
+            self._on_started(started)
         return [None] * len(batch)
 
 

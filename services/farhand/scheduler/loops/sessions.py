@@ -35,6 +35,13 @@ from farhand.scheduler.store.sql import SQL
 log = logging.getLogger(__name__)
 
 SUPERSEDED = GoAway(GoAwayReason.SUPERSEDED, "Another stream of this worker has taken over; this one is over.")
+_COMMITTED = {
+    SessionEvent.DRAIN: "drain committed",
+    SessionEvent.GOODBYE: "goodbye committed",
+    SessionEvent.FENCE: "fence committed",
+    SessionEvent.CLOSE: "stream's end noted",
+}  # crash points
+
 EXPIRED = GoAway(GoAwayReason.LEASE_EXPIRED, "The lease of this session is over; dial again, and stop what you hold.")
 
 
@@ -129,6 +136,7 @@ class Sessions:
         wanted = self._lease_of(stream.group_uid)
         longest = stream.terms.offer(sequence, wanted)
         if await self.beats.put(Beat(stream.session_id, stream.epoch, longest, busy)):
+            reach("renewal committed")
             stream.outbox.put_urgent(HeartbeatAck(sequence, wanted / 1000, heartbeat_interval(wanted / 1000)))
             if doubtful:
                 self.ask(stream)
@@ -153,6 +161,7 @@ class Sessions:
             )
         if not left.changed:
             return
+        reach("difference mended")
         lost = [fence for fence in asked if fence not in held]
         for fence in lost:
             stream.outstanding.pop(fence, None)
@@ -169,12 +178,12 @@ class Sessions:
         """No more work for this incarnation; the acknowledgement is the line behind which no assignment can be in
         flight (P8). Raises Unavailable."""
         await self._change(stream.session_id, stream.epoch, SessionEvent.DRAIN)
-        reach("drain committed")
         stream.draining = True
         await self._listener.settled()
         if not asked_by_worker:
             stream.put(Drain())
         stream.put(DrainAck())
+        reach("drain answered")
 
     async def send_on(self, streams: Sequence[Stream], why: GoAway) -> None:
         """Ask the workers of these streams to open others, and serve these meanwhile. go_away is a line: nothing is
@@ -185,6 +194,7 @@ class Sessions:
         await self._listener.settled()
         for stream in fresh:
             stream.put(why)
+            reach("worker sent on")
 
     async def drain_worker(self, session_id: int) -> None:
         """An operator's drain, wherever the stream is. Raises Unavailable."""
@@ -236,6 +246,7 @@ class Sessions:
         """Jobs that the worker hands back unstarted. Raises Unavailable."""
         async with self._database() as connection:
             left = await store.return_unstarted(connection, stream.session_id, keys, self._writer, self._encode_log)
+        reach("return committed")
         self._tell(left)
 
     async def expire(self, now: Callable[[], float]) -> None:
@@ -270,6 +281,8 @@ class Sessions:
             for uid in groups:
                 async with connection.transaction():
                     ended = await settle_group(connection, uid, self._writer, self._encode_log)
+                if ended:
+                    reach("fallback settled")
                 self._listener.moved([uid], ended, [])
 
     async def _change(
@@ -279,6 +292,8 @@ class Sessions:
             left = await store.change_session(
                 connection, session_id, epoch, event, self._writer, self._encode_log, unstarted=unstarted
             )
+        if left.changed:
+            reach(_COMMITTED[event])
         self._tell(left)
         return left
 

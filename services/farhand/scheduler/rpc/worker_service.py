@@ -20,6 +20,7 @@ from farhand.kernel.errors import InvalidArgument, Overloaded, ShuttingDown, Una
 from farhand.kernel.job_id import decode
 from farhand.kernel.protocol import PROTOCOL_VERSION
 from farhand.runtime import wire
+from farhand.runtime.crash_points import reach
 from farhand.runtime.security import Identity, identity
 from farhand.scheduler.core.admission import Admission
 from farhand.scheduler.core.lease import heartbeat_interval
@@ -123,6 +124,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         self._held[stream] = None
         try:
             yield welcome
+            reach("welcome sent")
             await self._kills.resend([stream])
             if self._stopping:
                 await self._sessions.send_on([stream], SHUTDOWN)
