@@ -1,8 +1,9 @@
 """`make chaos MINUTES=1`: everything is killed, stopped, cut and slowed while jobs run; then the history is judged.
 
 Three schedulers, twelve workers in three groups, a PostgreSQL and a registry, all
-real processes; workers and clients dial through TCP proxies. A nemesis does several
-things at a time, by a seed (`SEED=…`). Then the faults stop, every acknowledged job
+real processes; workers and clients dial through TCP proxies, and three of the workers live
+in network namespaces where that is allowed. A nemesis does several things at a time, by a
+seed (`SEED=…`). Then the faults stop, every acknowledged job
 must end, and tests/checker judges what clients and jobs wrote. Prints the faults
 that landed, the jobs that ran through each and the faults beside it; exits 1 where
 the checker finds something, a client was told nonsense, or a kind of fault never
@@ -28,10 +29,16 @@ _SHOWN = 20
 def show(outcome: Outcome, folder: Path) -> int:
     """Prints it; the exit code."""
     title = f"{outcome.jobs:,} jobs acknowledged, {outcome.reruns} runs more than one a job"
-    table = Table("fault", "landed", "jobs that ran", "faults beside it", title=title)
+    table = Table("fault", "landed", "jobs that ran", "faults beside it", "most often", title=title)
     for kind, landed in outcome.landed.items():
-        table.add_row(kind, str(landed.times), str(landed.running), str(landed.beside.total()))
-    Console(width=None if sys.stdout.isatty() else 110).print(table)
+        most = ", ".join(f"{other} ({times})" for other, times in landed.beside.most_common(2))
+        table.add_row(kind, str(landed.times), str(landed.running), str(landed.beside.total()), most)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(table)
+    table = Table("crash point", "tried", "hits", title="Deaths between two effects")
+    for name, point in outcome.points.items():
+        table.add_row(name, str(point.armed), str(point.hits))
+    console.print(table)
     if outcome.findings:
         print(report(outcome.findings[:_SHOWN]))
     for error in outcome.errors[:_SHOWN]:
@@ -54,7 +61,12 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="farhand-chaos-"))
     folder.chmod(0o755)  # the embedded server runs as another user, who must be able to come here
     print(f"seed {given.seed}, {given.minutes:g} minutes; logs and histories: {folder}", file=sys.stderr)
-    return show(asyncio.run(play(Plan(seed=given.seed, seconds=given.minutes * 60), folder)), folder)
+    try:
+        outcome = asyncio.run(play(Plan(seed=given.seed, seconds=given.minutes * 60), folder))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print("stopped before its time, and everything with it", file=sys.stderr)
+        return 130
+    return show(outcome, folder)
 
 
 if __name__ == "__main__":

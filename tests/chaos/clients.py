@@ -20,15 +20,18 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from farhand.api.scheduler.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc
-from farhand.runtime.grpc_channel import make_channel
+from farhand.api.types.v1.fallback_pb2 import FALLBACK_CANCEL, FALLBACK_FAIL, FALLBACK_WAIT
+from farhand.runtime.grpc_channel import make_channel, remote_error
 from farhand.runtime.settings import DialSettings
 from tests.chaos.diary import Diary
 from tests.tasks import a_shell_task
 
 PATIENCE = 5.0  # seconds for one call, before another scheduler is asked
-RETRY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+# CANCELLED is gRPC's own answer to a call that a stopping server had not begun.
+RETRY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 SECONDS = (0.0, 0.0, 0.0, 0.2, 0.5, 1.5, 4.0)  # that a job takes
 FAILING = 3  # an exit code
+FALLBACKS = [(FALLBACK_FAIL, "FAILED"), (FALLBACK_CANCEL, "KILLED")]  # and how such a job may end too
 PROGRAM = Path(__file__).with_name("program.py")
 
 
@@ -67,6 +70,8 @@ class Client:
             while not stop.is_set():
                 count += 1
                 request = f"{self.name}-{count}"
+                if self.chance.random() < 0.05:
+                    await self._ask_for_what_is_forbidden(f"{request}-forbidden")
                 jobs = await (self._batch(request) if self.chance.random() < 0.15 else self._single(request))
                 if self.chance.random() < 0.12:
                     delay = self.chance.choice((0.0, 0.0, 0.3, 2.0))
@@ -103,11 +108,27 @@ class Client:
         group = self.chance.choice(sorted(self.tenants))
         tenant = self.chance.choice(self.tenants[group])
         code, ends = (FAILING, "FAILED") if self.chance.random() < 0.04 else (0, "SUCCESS")
+        fallback, also = self.chance.choice([*[(FALLBACK_WAIT, ends)] * 20, *FALLBACKS])
         seconds = self.chance.choice(SECONDS)
         command = ["exec", sys.executable, "-I", "-S", str(PROGRAM), request, str(seconds), str(code)]
         task = a_shell_task(shlex.join(command))
-        spec = job_pb2.JobSpec(tenant=tenant, worker_group=group, max_deliveries=100, task=task)
-        return spec, {"request": request, "group": group, "tenant": tenant, "expects": [ends]}
+        spec = job_pb2.JobSpec(tenant=tenant, worker_group=group, fallback=fallback, max_deliveries=100, task=task)
+        return spec, {"request": request, "group": group, "tenant": tenant, "expects": sorted({ends, also})}
+
+    async def _ask_for_what_is_forbidden(self, request: str) -> None:
+        """A group that does not admit the tenant. Where it is taken all the same, the checker is told."""
+        group = self.chance.choice(sorted(self.tenants))
+        others = {tenant for tenants in self.tenants.values() for tenant in tenants} - set(self.tenants[group])
+        if not others:
+            return
+        spec, note = self._wish(request)
+        spec.worker_group, spec.tenant = group, self.chance.choice(sorted(others))
+        note |= {"group": group, "tenant": spec.tenant}
+        message = job_service_pb2.SubmitJobRequest(spec=spec, request_id=request)
+        answer = await self._call("SubmitJob", message, [note], expects="TENANT_NOT_ALLOWED")
+        if answer is not None:
+            self.errors.append(f"{request} was taken, for tenant {spec.tenant} in group {group}")
+            self._acknowledged(request, answer.job.id)
 
     async def _single(self, request: str) -> list[str]:
         spec, note = self._wish(request)
@@ -169,9 +190,16 @@ class Client:
         )
 
     async def _call(
-        self, method: str, message: Any, notes: Sequence[dict[str, Any]] = (), *, before: Any = lambda: None
+        self,
+        method: str,
+        message: Any,
+        notes: Sequence[dict[str, Any]] = (),
+        *,
+        before: Any = lambda: None,
+        expects: str = "-",
     ) -> Any:
-        """Asks one scheduler after another until one answers. notes: what to write before each attempt."""
+        """Asks one scheduler after another until one answers. notes: what to write before each attempt. expects: the
+        reason of a refusal that is right; the answer is None then."""
         refused = 0
         while True:
             for note in notes:
@@ -180,6 +208,8 @@ class Client:
             try:
                 return await getattr(self._stubs[self._turn % len(self._stubs)], method)(message, timeout=PATIENCE)
             except grpc.aio.AioRpcError as error:
+                if remote_error(error).reason == expects:
+                    return None
                 if error.code() not in RETRY:
                     self.errors.append(f"{method} at {time.monotonic():.3f}: {error.code().name}: {error.details()}")
                     refused += 1

@@ -14,7 +14,9 @@ from types import TracebackType
 class Proxy:
     """`async with Proxy("127.0.0.1:7402") as proxy`: dial `proxy.address` instead."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, host: str = "127.0.0.1") -> None:
+        """host: an address of ours, to listen on."""
+        self._listen = host
         self._host, _, port = target.rpartition(":")
         self._port = int(port)
         self._flows = {True: asyncio.Event(), False: asyncio.Event()}  # towards the target, and back
@@ -24,8 +26,8 @@ class Proxy:
         self.heal()
 
     async def __aenter__(self) -> "Proxy":
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self._server = await asyncio.start_server(self._accept, self._listen, 0)
+        self.address = f"{self._listen}:{self._server.sockets[0].getsockname()[1]}"
         return self
 
     async def __aexit__(

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import signal
 import sys
 import time
 from contextlib import AsyncExitStack
@@ -10,8 +11,11 @@ from pathlib import Path
 
 from farhand.api.registry.v1 import tenant_pb2, tenant_service_pb2
 from tests.chaos.clients import Client
+from tests.chaos.crashes import Point
 from tests.chaos.diary import Diary, Runs
-from tests.chaos.nemesis import Landed, Nemesis
+from tests.chaos.hand import Ground, Landed
+from tests.chaos.namespaces import Namespace, NotAllowed, clear_leftovers
+from tests.chaos.nemesis import Nemesis
 from tests.chaos.proxy import Proxy
 from tests.checker.events import Event
 from tests.checker.findings import Finding
@@ -49,6 +53,7 @@ class Outcome:
     jobs: int
     reruns: int  # runs beyond the first of their jobs
     landed: dict[str, Landed]
+    points: dict[str, Point]
     findings: list[Finding]
     errors: list[str]
     unended: list[str]
@@ -63,12 +68,15 @@ async def play(plan: Plan, folder: Path) -> Outcome:
     """One run, its logs and histories in the folder, which every user must be able to enter (PostgreSQL's own does)."""
     histories = folder / "history"
     histories.mkdir()
+    if (task := asyncio.current_task()) is not None:  # as Ctrl-C does: all is taken down in order
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with AsyncExitStack() as stack:
         database = await postgres(folder).start()
         mesh = Mesh(folder, str(database.facts["url"]), stack)
         mesh.processes.append(database)
-        stack.push_async_callback(mesh.kill_all)
-        worker_proxies = await _set_up(plan, mesh, histories, stack)
+        namespaces = await _namespaces(stack)
+        stack.push_async_callback(mesh.kill_all)  # before these go
+        worker_proxies = await _set_up(plan, mesh, histories, namespaces, stack)
         client_proxies = [await stack.enter_async_context(Proxy(scheduler.address)) for scheduler in mesh.schedulers]
         clients = [
             await stack.enter_async_context(
@@ -84,16 +92,8 @@ async def play(plan: Plan, folder: Path) -> Outcome:
             for number in range(1, plan.clients + 1)
         ]
         runs = Runs([histories / f"{worker}.jsonl" for worker in mesh.workers])
-        nemesis = Nemesis(
-            mesh,
-            database,
-            worker_proxies,
-            client_proxies,
-            lease=LEASE,
-            seed=plan.seed,
-            running=runs.now,
-            pace=plan.pace,
-        )
+        ground = Ground(mesh, database, worker_proxies, client_proxies, namespaces, LEASE)
+        nemesis = Nemesis(ground, seed=plan.seed, running=runs.now, pace=plan.pace)
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             for client in clients:
@@ -106,7 +106,20 @@ async def play(plan: Plan, folder: Path) -> Outcome:
     return _judge(events, clients, nemesis)
 
 
-async def _set_up(plan: Plan, mesh: Mesh, histories: Path, stack: AsyncExitStack) -> dict[str, list[Proxy]]:
+async def _namespaces(stack: AsyncExitStack) -> dict[str, Namespace]:
+    """One for the first worker of each group, by the worker; none where that is not allowed."""
+    try:
+        await clear_leftovers()
+        workers = [f"{group}-1" for group in GROUPS]
+        return {name: await stack.enter_async_context(Namespace(number)) for number, name in enumerate(workers, 1)}
+    except NotAllowed as error:
+        print(f"no network namespaces: {error}. Workers are cut off by proxies alone.", file=sys.stderr)
+        return {}
+
+
+async def _set_up(
+    plan: Plan, mesh: Mesh, histories: Path, namespaces: dict[str, Namespace], stack: AsyncExitStack
+) -> dict[str, list[Proxy]]:
     """All processes; answers each worker's proxies."""
     await mesh.add_registry()
     tenant = tenant_service_pb2.CreateTenantRequest(tenant=tenant_pb2.Tenant(id="acme"))
@@ -121,14 +134,20 @@ async def _set_up(plan: Plan, mesh: Mesh, histories: Path, stack: AsyncExitStack
         for number in range(1, plan.workers_a_group + 1):
             name = f"{key}-{number}"
             stage.write("worker", worker=name, group=key, tenants=tenants)
-            proxies[name] = [await stack.enter_async_context(Proxy(each.address)) for each in mesh.schedulers]
+            space = namespaces.get(name)
+            host = space.ours if space is not None else "127.0.0.1"
+            proxies[name] = [await stack.enter_async_context(Proxy(each.address, host)) for each in mesh.schedulers]
+            addresses = [proxy.address for proxy in proxies[name]]
+            if space is not None:
+                addresses = [await space.redirect(address) for address in addresses]
             await mesh.add_worker(
                 key,
                 "--drain-timeout",
                 "3s",
                 slots=plan.slots,
                 name=name,
-                scheduler=",".join(proxy.address for proxy in proxies[name]),
+                scheduler=",".join(addresses),
+                prefix=space.prefix if space is not None else (),
                 CHAOS_FILE=str(histories / f"{name}.jsonl"),
                 CHAOS_WORKER=name,
                 CHAOS_GROUP=key,
@@ -159,6 +178,7 @@ def _judge(events: list[Event], clients: list[Client], nemesis: Nemesis) -> Outc
         jobs=sum(len(set(client.acknowledged)) for client in clients),
         reruns=len(starts) - len({start.job for start in starts}),  # type: ignore[union-attr]
         landed=nemesis.landed,
+        points=nemesis.points,
         findings=check(events, margin=MARGIN),
         errors=[f"{client.name}: {error}" for client in clients for error in client.errors],
         unended=[job_id for client in clients for job_id in sorted(client.open)],
