@@ -1,13 +1,13 @@
-"""`make chaos MINUTES=1`: everything is killed, stopped, cut and slowed while jobs run; then the history is judged.
+"""`make chaos MINUTES=3`: everything is killed, stopped, cut and slowed while jobs run; then the history is judged.
 
 Three schedulers, twelve workers in three groups, a PostgreSQL and a registry, all
-real processes; workers and clients dial through TCP proxies, and three of the workers live
-in network namespaces where that is allowed. A nemesis does several things at a time, by a
-seed (`SEED=…`). Then the faults stop, every acknowledged job
-must end, and tests/checker judges what clients and jobs wrote. Prints the faults
-that landed, the jobs that ran through each and the faults beside it; exits 1 where
-the checker finds something, a client was told nonsense, or a kind of fault never
-landed. What was written stays where the first line says.
+real processes. Workers and clients dial through TCP proxies; where it is allowed, three
+of the workers live in network namespaces. A nemesis does several things at a time, by
+a seed (`SEED=…`). Then the faults stop, every acknowledged job must end, and
+tests/checker judges what clients and jobs wrote. Prints the faults that landed, the
+jobs that ran through each, the faults beside it, and the hits of each crash point;
+exits 1 where the checker finds something, a client was told nonsense, or a kind of
+fault never landed. What was written stays where the first line says.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def show(outcome: Outcome, folder: Path) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=2.0)
+    parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="farhand-chaos-"))
