@@ -28,7 +28,7 @@ from farhand.registry.settings import RegistrySettings
 from farhand.registry.store.notices import Notices
 from farhand.registry.store.transactions import Transactions, meaning
 from farhand.runtime import security
-from farhand.runtime.database import make_engine, migrate, wait_for_database
+from farhand.runtime.database import make_engine, wait_until_migrated
 from farhand.runtime.door import Door
 from farhand.runtime.grpc_server import add_standard_services, bind, make_server
 from farhand.runtime.security import Tokens
@@ -39,8 +39,7 @@ async def serve(lifecycle: Lifecycle, settings: RegistrySettings) -> None:
     """Serve until the process is asked to stop; then drain: readiness off, watches end, calls finish."""
     security.check_listen(settings)  # what is wrong with the settings is said before any waiting
     tokens = None if settings.tokens is None else Tokens.load(settings.tokens)
-    await wait_for_database(settings.database_url, lifecycle)
-    await migrate(settings.database_url, "farhand.registry", "registry")
+    await wait_until_migrated(settings.database_url, lifecycle, "farhand.registry", "registry")
     async with AsyncExitStack() as stack:
         engine = make_engine(settings.database_url)
         stack.push_async_callback(engine.dispose)

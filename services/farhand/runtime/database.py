@@ -94,6 +94,21 @@ async def wait_for_database(url: str, lifecycle: Lifecycle, *, give_up_after: fl
         pause = min(pause * 1.5, 1.0)
 
 
+async def wait_until_migrated(url: str, lifecycle: Lifecycle, package: str, schema: str) -> None:
+    """Wait for the database and bring a service's schema up to date; where the database goes away in the middle of
+    that it is waited for again. Raises as `wait_for_database` does."""
+    while True:
+        await wait_for_database(url, lifecycle)
+        try:
+            await migrate(url, package, schema)
+        except Exception as error:
+            if database_error(error) is None:
+                raise
+            log.warning("the database went away before its schema was looked at; waiting for it again")
+        else:
+            return
+
+
 def make_engine(url: str) -> AsyncEngine:
     """An engine for SQLAlchemy Core; each connection is checked before use, so a restarted server is no error."""
 

@@ -18,7 +18,7 @@ from farhand.api.scheduler.v1 import (
 from farhand.api.worker.v1 import worker_service_pb2_grpc
 from farhand.kernel.errors import FarhandError
 from farhand.runtime import telemetry
-from farhand.runtime.database import connect, database_error, make_engine, migrate, wait_for_database
+from farhand.runtime.database import connect, database_error, make_engine, wait_until_migrated
 from farhand.runtime.door import Door
 from farhand.runtime.grpc_channel import make_channel
 from farhand.runtime.grpc_server import add_standard_services, bind, make_server
@@ -78,8 +78,7 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
     door = Door()
     server = make_server(settings, tokens, ACCESS, translate=_translate, lenient=LENIENT, door=door)
     address = await bind(server, settings)
-    await wait_for_database(url, lifecycle)
-    await migrate(url, "farhand.scheduler", "scheduler")
+    await wait_until_migrated(url, lifecycle, "farhand.scheduler", "scheduler")
 
     async with contextlib.AsyncExitStack() as stack:
         engine = make_engine(url)
@@ -252,7 +251,8 @@ async def _pool(url: str) -> AsyncIterator[asyncpg.Pool]:
     async def dial(*_: object, **__: object) -> asyncpg.Connection:
         return await connect(url, hot=True)
 
-    pool = asyncpg.create_pool(url, min_size=1, max_size=6, connect=dial)
+    # None is made before it is needed: the database may be away just now.
+    pool = asyncpg.create_pool(url, min_size=0, max_size=6, connect=dial)
     await pool
     try:
         yield pool

@@ -6,6 +6,7 @@ import socket
 import struct
 import sys
 import textwrap
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,7 +17,14 @@ import sqlalchemy
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from farhand.kernel.errors import Unavailable
-from farhand.runtime.database import connect, database_error, make_engine, migrate, wait_for_database
+from farhand.runtime.database import (
+    connect,
+    database_error,
+    make_engine,
+    migrate,
+    wait_for_database,
+    wait_until_migrated,
+)
 from farhand.runtime.service import Lifecycle, StartupError, Stopping
 
 # Waiting
@@ -50,6 +58,31 @@ async def test_a_database_that_refuses_is_waited_for_and_the_log_says_where_and_
         with pytest.raises(StartupError, match="the password is wrong"):
             await waiting
     assert len(caplog.records) == 1
+
+
+async def test_a_migration_whose_connection_is_lost_is_made_again(
+    fresh_database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    other = await asyncpg.connect(fresh_database)
+    await other.execute("SELECT pg_advisory_lock($1)", zlib.crc32(b"farhand migrate scheduler"))
+    migrating = asyncio.create_task(
+        wait_until_migrated(fresh_database, Lifecycle("test"), "farhand.scheduler", "scheduler")
+    )
+    async with asyncio.timeout(30):
+        while "another process migrates the schema; waiting for it" not in caplog.messages:
+            await asyncio.sleep(0)
+        await other.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE application_name = 'farhand' AND datname = current_database()"
+        )
+        while caplog.messages.count("another process migrates the schema; waiting for it") < 2:
+            assert not migrating.done()
+            await asyncio.sleep(0)
+        await other.execute("SELECT pg_advisory_unlock_all()")
+        await migrating
+    assert await other.fetchval("SELECT to_regclass('scheduler.job') IS NOT NULL")
+    await other.close()
 
 
 async def refuse_as_postgres(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
