@@ -38,7 +38,7 @@ class World:
         self.current: Process | None = None
         self._ready: deque[tuple[Process, asyncio.Handle]] = deque()
         self._later: list[tuple[float, int, Process, asyncio.Handle]] = []
-        self._numbers = itertools.count()
+        self.numbers = itertools.count(1)  # of events, tasks and futures
         self.processes: list[Process] = []  # also the dead: none may be collected, or its `finally` would run
 
     def process(self, name: str, clock: "Clock | None" = None) -> "Process":
@@ -58,10 +58,18 @@ class World:
 
     def at(self, when: float, process: "Process", handle: asyncio.Handle) -> None:
         """At that true time."""
-        heapq.heappush(self._later, (when, next(self._numbers), process, handle))
+        heapq.heappush(self._later, (when, next(self.numbers), process, handle))
 
     def run(self, until: Callable[[], bool]) -> None:
         """Play until the condition holds; it is looked at whenever time moves."""
+        try:
+            self._play(until)
+        finally:
+            events._set_running_loop(None)
+            self.current = None
+
+    def _play(self, until: Callable[[], bool]) -> None:
+        running: Process | None = None
         while True:
             if not self._ready:
                 if until() or not self._later:
@@ -76,13 +84,10 @@ class World:
                 process.backlog.append(handle)
                 continue
             self.events += 1
-            self.current = process
-            events._set_running_loop(process.loop)
-            try:
-                handle._run()
-            finally:
-                events._set_running_loop(None)
-                self.current = None
+            if process is not running:
+                self.current = running = process
+                events._set_running_loop(process.loop)
+            handle._run()
 
     def clear(self) -> None:
         """Nothing happens any more."""
@@ -171,9 +176,12 @@ class Process:
 
 
 class NumberedTask(asyncio.Task[Any]):
-    """A task with a place in every set that does not depend on its address."""
+    """A task with a place in every set that does not depend on its address. It has its number before it is made, since
+    asyncio puts it into a set at once."""
 
-    number = 0
+    def __init__(self, coro: Coroutine[Any, Any, Any], number: int, **more: Any) -> None:
+        self.number = number
+        super().__init__(coro, **more)
 
     def __hash__(self) -> int:
         return self.number
@@ -194,7 +202,6 @@ class Loop(asyncio.AbstractEventLoop):
     def __init__(self, process: Process) -> None:
         self._process = process
         self._world = process.world
-        self._numbers = itertools.count(1)
 
     def time(self) -> float:
         return self._process.clock()
@@ -222,14 +229,13 @@ class Loop(asyncio.AbstractEventLoop):
 
     def create_future(self) -> "asyncio.Future[Any]":
         future = NumberedFuture(loop=self)
-        future.number = next(self._numbers)
+        future.number = next(self._world.numbers)
         return future
 
     def create_task(  # type: ignore[override]
         self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: contextvars.Context | None = None
     ) -> "asyncio.Task[T]":
-        task = NumberedTask(coro, loop=self, name=name, context=context)
-        task.number = next(self._numbers)
+        task = NumberedTask(coro, next(self._world.numbers), loop=self, name=name, context=context)
         return cast("asyncio.Task[T]", task)
 
     def run_in_executor(self, executor: object, func: Callable[..., T], *args: Any) -> "asyncio.Future[T]":  # type: ignore[override]

@@ -27,6 +27,7 @@ class Server:
         self.world = world
         self.away = False
         self.slow = 0.0  # the share of journeys to it, and back, that take long
+        self.late = 0.0  # seconds that the next answer to a commit takes longer
         self.loses = 0.0  # the share of transactions whose connection breaks
         self.ahead = timedelta(0)  # of its wall clock, which may be set
         self.store = MemoryStore(self.clock)
@@ -130,6 +131,9 @@ class Connection:
         else:
             store.commit()
         wrote = bool(store.journal)
+        late, self._server.late = self._server.late, 0.0
+        if late:
+            await asyncio.sleep(late)
         try:
             await self._travel(breaks)
         except ConnectionResetError:
@@ -165,7 +169,7 @@ class Connection:
         if self._closed:
             raise ConnectionResetError("the connection to the database is lost")
         slow = self._random.random() < self._server.slow
-        await asyncio.sleep(self._random.uniform(0.0005, 0.3 if slow else 0.006))
+        await asyncio.sleep(self._random.uniform(0.0005, 0.5 if slow else 0.006))
         if breaks:
             self.break_off()
         if self._closed:

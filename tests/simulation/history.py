@@ -71,7 +71,7 @@ class History:
     begun: set[int] = field(default_factory=set)  # fences under which something ran
     drained: dict[int, float] = field(default_factory=dict)  # by session: when its drain was acknowledged
     assigned: int = 0
-    on_assigned: list[Callable[[int], None]] = field(default_factory=list)  # told the serial
+    on_assigned: list[Callable[[int, str], None]] = field(default_factory=list)  # told the serial and the worker
     last_end: float = 0.0  # when a job ended last
     _running: dict[int, list[ProgramRun]] = field(default_factory=dict)  # by serial
     _fences: dict[int, int] = field(default_factory=dict)  # by key: the highest
@@ -201,7 +201,7 @@ class History:
                 )
 
         for watch in self.on_assigned:
-            watch(serial)
+            watch(serial, worker)
 
     def _may(self, session: Row, lane: Row) -> bool:
         allowed = self.store.worker_group[lane["group_uid"]]["allowed_tenants"]

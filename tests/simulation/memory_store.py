@@ -2,7 +2,7 @@
 
 What `queue.sql` says in SQL, `memory_statements` says in Python, statement by
 statement and by the same names, so that the scheduler's own store and loops run on
-either. tests/store/scheduler/test_contract*.py hold the two to one another.
+either. tests/store/scheduler/test_contract.py holds the two to one another.
 
 A transaction is one step here: nothing of another comes between. What PostgreSQL's
 locks do to transactions that run side by side is tested on PostgreSQL alone.

@@ -25,7 +25,7 @@ from tests.simulation.scheduler import Registry, Replica
 from tests.simulation.worker import INSTANT, PROGRAM, SimulatedWorker
 
 TENANTS = ("main", "acme")
-SHORT_LEASE, LONG_LEASE = 6_000, 9_000  # ms
+SHORT_LEASE, LONG_LEASE = 6_000, 12_000  # ms
 RESTART_AFTER = (0.1, 1.0, 14.0)  # seconds until a service manager starts a worker again
 LENGTHS = (0.05, 0.3, 1.0, 3.0, 9.0, 25.0)  # seconds that programs run
 MIXES = ((6, 6, 4, 4, 1, 0), (6, 6, 4, 4, 2, 1), (4, 1, 1, 1, 3, 3))  # how many of each length there are

@@ -40,7 +40,7 @@ class Nemesis:
             self._mesh.server.loses = self._chance.choice((0.002, 0.02, 0.1))
             self._mesh.server.slow = self._chance.choice((0.0, 0.0, 0.05, 0.3))
         if self._chance.random() < 0.5:
-            self._mesh.history.on_assigned.append(self._kill_just_assigned)
+            self._mesh.history.on_assigned.append(self._strike_while_assigned)
         await asyncio.sleep(self._chance.uniform(0.5, 3))
         while self._world.now < self._until:
             fault = self._chance.choice(faults)
@@ -226,6 +226,10 @@ class Nemesis:
         self._mesh.operator.after(seconds, lambda: blocked.difference_update(pairs))
         return True
 
+    def _part_again(self) -> None:
+        if self._world.now < self._until and self.partitioned():
+            self.landed["partitioned"] += 1
+
     def network_slow(self) -> bool:
         """Everything takes longer for a while."""
         network = self._mesh.network
@@ -277,15 +281,30 @@ class Nemesis:
         self._mesh.operator.start(self._mesh.kill(serial))
         return True
 
-    def _kill_just_assigned(self, serial: int) -> None:
-        """Somebody kills a job in the very moment in which a worker is given it."""
-        wish = self._mesh.history.wishes[serial]
-        if wish.acked is None or wish.kill_acked is not None or self._world.now > self._until:
+    def _strike_while_assigned(self, serial: int, name: str) -> None:
+        """Something happens in the very moment in which a worker is given a job: between the claim's commit and the
+        frame that tells of it, where hurry does harm."""
+        if self._world.now > self._until or self._chance.random() > 0.06:
             return
-        if self._chance.random() < 0.05:
-            self._say(f"job {serial} is to be killed while it is on its way")
-            self.landed["killed_on_its_way"] += 1
-            self._mesh.operator.start(self._mesh.kill(serial))
+        wish, mesh = self._mesh.history.wishes[serial], self._mesh
+        mesh.server.late = self._chance.choice((0.05, 0.3, 1.5))
+        match self._chance.choice(("kill", "drain", "cut")):
+            case "kill" if wish.acked is not None and wish.kill_acked is None:
+                self._say(f"job {serial} is to be killed while it is on its way to {name}")
+                self.landed["killed_on_its_way"] += 1
+                mesh.operator.start(mesh.kill(serial))
+            case "drain" if not mesh.workers[name].process.dead and not mesh.workers[name].stopping.is_set():
+                self._say(f"{name} is to be drained while job {serial} is on its way to it")
+                self.landed["drained_on_its_way"] += 1
+                self._drain(name)
+            case "cut":
+                for stream in mesh.network.alive():
+                    if stream.worker == name:
+                        self._say(f"the stream of {name} is cut while job {serial} is on its way to it")
+                        self.landed["cut_on_its_way"] += 1
+                        stream.cut()
+            case _:
+                pass
 
     def worker_drained(self) -> bool:
         """An operator drains a worker, and stops it later, as one does."""
@@ -294,9 +313,7 @@ class Nemesis:
         if worker.process.dead or worker.stopping.is_set():
             return False
         self._say(f"{name} is to be drained")
-        self._drained.append(worker)
-        self._mesh.operator.start(self._mesh.drain(name))
-        self._mesh.operator.after(self._chance.uniform(1, 8), lambda: self._stop(name))
+        self._drain(name)
         return True
 
     def group_changed(self) -> bool:
@@ -311,6 +328,8 @@ class Nemesis:
                 changed = replace(group, allowed_tenants=allowed)
             case _:
                 changed = replace(group, lease_ms=LONG_LEASE if group.lease_ms == SHORT_LEASE else SHORT_LEASE)
+                if changed.lease_ms == SHORT_LEASE:  # and a worker does not hear of it
+                    self._mesh.operator.after(self._chance.uniform(0.2, 4), self._part_again)
         self._say(f"{group.uid} is declared anew: {what}")
         self._mesh.operator.start(self._declare(changed))
         return True
@@ -343,6 +362,11 @@ class Nemesis:
             self._stop(name)
         await asyncio.sleep(LONGER_THAN_A_LEASE)
         self.over, self.ended_at = True, self._world.now
+
+    def _drain(self, name: str) -> None:
+        self._drained.append(self._mesh.workers[name])
+        self._mesh.operator.start(self._mesh.drain(name))
+        self._mesh.operator.after(self._chance.uniform(1, 8), lambda: self._stop(name))
 
     def _start_where_none_runs(self, address: str) -> None:
         if self._mesh.replicas[address].process.dead:

@@ -19,7 +19,7 @@ from farhand.scheduler.loops.stream import Stream
 from farhand.scheduler.store import sessions as session_store
 from farhand.worker.core import lease as worker_lease
 from farhand.worker.core import slots
-from farhand.worker.core.slots import Effect, Event, Phase, Slots
+from farhand.worker.core.slots import Effect, Event, Phase
 from farhand.worker.warden.run_table import RunTable
 from tests.simulation import memory_statements
 from tests.simulation.memory_store import MemoryStore, Row
@@ -104,13 +104,16 @@ def _() -> Patches:
 @_sabotage("a result is recorded whatever its fence", "P4")
 def _() -> Patches:
     def complete(db: MemoryStore, *columns: Any) -> list[Row]:
-        fences = [db.live[key]["fence"] if key in db.live else fence for key, fence in zip(*columns[:2], strict=True)]
-        workers = [db.session[db.live[key]["session_id"]]["worker_id"] if key in db.live else "" for key in columns[0]]
-        recorded = memory_statements.complete(db, columns[0], fences, workers, *columns[3:])
-        told = dict(zip(*columns[:2], strict=True))
+        keys, told = columns[:2]
+        live = [db.live.get(key) for key in keys]
+        fences = [row["fence"] if row else fence for row, fence in zip(live, told, strict=True)]
+        workers = [db.session[row["session_id"]]["worker_id"] if row else "" for row in live]
+        recorded = memory_statements.complete(db, keys, fences, workers, *columns[3:])
+        said = dict(zip(keys, told, strict=True))
         for row in recorded:
-            db.done.change(row["key"], fence=told[row["key"]])
-        return [row | {"fence": told[row["key"]]} for row in recorded]
+            if said[row["key"]] != row["fence"]:
+                db.done.change(row["key"], fence=said[row["key"]])
+        return [row | {"fence": said[row["key"]]} for row in recorded]
 
     yield _statement("complete", complete)
 
@@ -158,18 +161,6 @@ def _() -> Patches:
 
 
 # ── kills ──
-
-
-@_sabotage("a cancel that comes before its assignment is forgotten", "P9")
-def _() -> Patches:
-    cancel = Slots.cancel
-
-    def forget(held: Slots, key: slots.JobKey) -> tuple[Effect, ...]:
-        effects = cancel(held, key)
-        held._cancelled.clear()
-        return effects
-
-    yield mock.patch.object(Slots, "cancel", forget)
 
 
 @_sabotage("a kill is acknowledged before the worker has confirmed it", "P9")

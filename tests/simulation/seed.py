@@ -35,6 +35,7 @@ def play(seed: int, tell: Tell | None = None) -> Played:
     world = World(seed)
     world.tell = tell
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_no_collections())
         stack.enter_context(_logs_to(world) if tell is not None else _no_logs())
         mesh = Mesh(world, quiet_after=FAULTS_FOR)
         history = mesh.history
@@ -79,6 +80,18 @@ def _forget(world: World) -> None:
         process.kept.clear()
     world.clear()
     gc.collect()
+
+
+@contextlib.contextmanager
+def _no_collections() -> Iterator[None]:
+    """The one at the end looks at this world alone, and until then nothing is worth the time."""
+    gc.disable()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        gc.enable()
 
 
 @contextlib.contextmanager

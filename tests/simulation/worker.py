@@ -152,6 +152,7 @@ class SimulatedWorker:
             runner=lambda control: ProcessRunner(control, {}),
             spans=NoSpans(),
             pressure=Pressure(64 << 20, 0),
+            memory=lambda: None,
             clock=host.clock,
         )
         self.link = WatchedLink(
