@@ -233,7 +233,8 @@ async def test_what_the_protocol_forbids_ends_the_stream_with_a_reason(duel: Due
 
 async def test_a_flood_of_heartbeats_delays_nobody(duel: Duel) -> None:
     for number in range(20_000):
-        await duel.hostile.send(heartbeat=pb.Heartbeat(sequence=number, lease=Duration(seconds=30)))
+        beat = pb.Heartbeat(sequence=number, answered_sequence=number, lease=Duration(seconds=30))
+        await duel.hostile.send(heartbeat=beat)
     await duel.all_is_well()
 
 
@@ -246,7 +247,7 @@ async def test_numbers_beyond_all_measure_change_nothing_for_others(duel: Duel) 
     await hostile.send(started=pb.Started(jobs=[ref, pb.JobRef(job_id="nonsense", fence=-1)]))
     await hostile.send(cancel_ack=pb.CancelAck(jobs=[ref, pb.JobRef(job_id="nonsense", fence=-1)]))
     await hostile.send(heartbeat=pb.Heartbeat(sequence=-5, answered_sequence=LONG_MAX, busy_slots=-7))
-    await hostile.send(heartbeat=pb.Heartbeat(sequence=LONG_MAX, busy_slots=2**31 - 1))
+    await hostile.send(heartbeat=pb.Heartbeat(sequence=LONG_MAX, answered_sequence=LONG_MAX, busy_slots=2**31 - 1))
     await hostile.send(inventory=pb.Inventory())
     await hostile.barrier()
     assert not hostile.received  # a credit below zero is none

@@ -226,7 +226,7 @@ SABOTAGES = [
         "a shorter lease holds before the worker has answered for it",
         "P1",
         f"{SCHEDULER}/core/lease.py",
-        "        return max(self.counted, self._offers[0][1])\n",
+        "        return self.longest\n",
         "        return wanted\n",
         ("tests/properties/test_session_machine.py",),
     ),

@@ -19,12 +19,14 @@ def held(assignment: pb.Assignment, phase: pb.HeldPhase.ValueType = pb.HELD_PHAS
 async def beats(worker: HandWorker, busy: int, first: int = 1) -> None:
     """Two heartbeats that say so."""
     for sequence in (first, first + 1):
-        await worker.send(heartbeat=pb.Heartbeat(sequence=sequence, lease=LEASE, busy_slots=busy))
+        await worker.send(
+            heartbeat=pb.Heartbeat(sequence=sequence, answered_sequence=sequence - 1, lease=LEASE, busy_slots=busy)
+        )
         await worker.expect("heartbeat_ack")
 
 
 async def barrier(worker: HandWorker, busy: int) -> None:
-    await worker.send(heartbeat=pb.Heartbeat(sequence=99, lease=LEASE, busy_slots=busy))
+    await worker.send(heartbeat=pb.Heartbeat(sequence=99, answered_sequence=98, lease=LEASE, busy_slots=busy))
     await worker.expect("heartbeat_ack")
 
 
@@ -102,7 +104,9 @@ async def test_a_worker_whose_heartbeats_agree_is_not_asked(scheduler: Scheduler
     [assignment] = await worker.assignments()
     asked = asyncio.create_task(worker.expect("inventory_request"))
     for sequence in range(1, 6):
-        await worker.send(heartbeat=pb.Heartbeat(sequence=sequence, lease=LEASE, busy_slots=1))
+        await worker.send(
+            heartbeat=pb.Heartbeat(sequence=sequence, answered_sequence=sequence - 1, lease=LEASE, busy_slots=1)
+        )
     result = pb.Result(job_id=assignment.job_id, fence=assignment.fence, returned=True)
     await worker.send(result=pb.Results(results=[result]))
     await scheduler.until(assignment.job_id, "CREATED")

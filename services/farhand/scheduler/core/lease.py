@@ -87,10 +87,13 @@ class LeaseTerms:
         # the longest. A worker that never answers for any does not make them many.
         while self._offers and self._offers[-1][1] <= wanted:
             self._offers.pop()
-        while self._offers and self._offers[-1][1] <= wanted:  # the new one outlives those, so they add nothing
-            self._offers.pop()
         self._offers.append((sequence, wanted))
-        return max(self.counted, self._offers[0][1])
+        return self.longest
+
+    @property
+    def longest(self) -> int:
+        """The longest lease that the worker may be counting with."""
+        return max(self.counted, self._offers[0][1]) if self._offers else self.counted
 
     def heard(self, answered_sequence: int, counted: int) -> None:
         """A heartbeat says which answer was applied last and which lease is counted with since."""

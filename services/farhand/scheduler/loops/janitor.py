@@ -1,4 +1,5 @@
-"""What every replica looks after by itself, once a second: leases, fallbacks, kills that are not confirmed.
+"""What every replica looks after by itself, twice a second: streams that are silent, leases, fallbacks, kills that
+are not confirmed.
 
 Nothing depends on a message that got lost: this looks at the tables. Several
 replicas do it at once and harm nothing, since each write is guarded.
@@ -40,6 +41,7 @@ class Janitor:
 
     async def once(self) -> None:
         """One look. Raises Unavailable."""
+        await self._sessions.part_from_silent(self._now())
         await self._sessions.expire(self._now)
         await self._sessions.settle()
         await self._kills.resend()

@@ -16,6 +16,7 @@ from farhand.runtime.crash_points import reach
 from farhand.runtime.database import database_error
 from farhand.scheduler.core.lease import LeaseTerms, LeaseWatch, Renewal, Sight, heartbeat_interval
 from farhand.scheduler.core.session import SessionEvent
+from farhand.scheduler.core.silence import Heard, Silence, deaf
 from farhand.scheduler.loops.frames import (
     Cancels,
     Drain,
@@ -43,6 +44,8 @@ _COMMITTED = {
 }  # crash points
 
 EXPIRED = GoAway(GoAwayReason.LEASE_EXPIRED, "The lease of this session is over; dial again, and stop what you hold.")
+SILENT = GoAway(GoAwayReason.SLOW_CONSUMER, "Nothing came from this worker for three heartbeats; it is to dial again.")
+DEAF = GoAway(GoAwayReason.SLOW_CONSUMER, "This worker's heartbeats say that it hears no answers; it is to dial again.")
 
 
 class Listener(Protocol):
@@ -80,6 +83,7 @@ class Sessions:
         self._encode_log = encode_log
         self._watch = LeaseWatch()
         self._sight = Sight()
+        self._silence = Silence()
         self.beats: GroupCommit[Beat, bool] = GroupCommit("renew", renewals, _renew)
 
     async def open(self, opening: Opening, counted_ms: int) -> tuple[Stream, Opened, int]:
@@ -131,6 +135,9 @@ class Sessions:
 
     async def heartbeat(self, stream: Stream, sequence: int, answered: int, counted_ms: int, busy: int) -> None:
         """Record a heartbeat and answer it, or end the stream when its session is over. Raises Unavailable."""
+        if deaf(sequence, answered):
+            await self._give_up(stream, DEAF)
+            return
         stream.terms.heard(answered, counted_ms)
         doubtful = stream.doubt.beat(stream.outstanding, busy)  # as it stands now, not once this is committed
         wanted = self._lease_of(stream.group_uid)
@@ -223,6 +230,24 @@ class Sessions:
             await self._change(stream.session_id, stream.epoch, SessionEvent.CLOSE)
         except Unavailable:
             log.info("a stream's end could not be noted; its lease tells", extra={"session": stream.session_id})
+
+    async def part_from_silent(self, now: float) -> None:
+        """One look at the streams that are here: end those on which nothing comes. Their workers are DISCONNECTED from
+        now on, also where gRPC can't even write the end. `now` is this process's monotonic clock, seconds."""
+        heard = [
+            Heard(stream.session_id, stream.epoch, stream.frames, stream.terms.longest / 1000)
+            for stream in self._streams.all()
+        ]
+        for session_id in self._silence.look(heard, now):
+            if (stream := self._streams.get(session_id)) is not None:
+                await self._give_up(stream, SILENT)
+
+    async def _give_up(self, stream: Stream, why: GoAway) -> None:
+        if self._streams.get(stream.session_id) is not stream:
+            return  # done already, or superseded
+        log.warning(why.message, extra={"worker": stream.worker_id, "session": stream.session_id})
+        await self.closed(stream)
+        stream.outbox.close(why)
 
     async def recheck(self, sessions: Sequence[int]) -> None:
         """Compare local streams with the database: end those that are out, tell those that drain."""

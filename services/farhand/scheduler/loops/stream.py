@@ -103,6 +103,7 @@ class Stream:
     turn: int = 0  # when it was last given a job; the lowest is the next
     sent: int = 0  # assignments sent on this stream
     limit: int = 0  # the worker's cumulative credit
+    frames: int = 0  # that came from the worker
     outstanding: dict[int, Outstanding] = field(default_factory=dict)  # by fence
     pressure: str = ""  # what the worker's machine is short of, by its own word
     doubt: Doubt = field(default_factory=Doubt)

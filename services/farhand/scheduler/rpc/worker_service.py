@@ -184,6 +184,7 @@ class WorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
             async with asyncio.TaskGroup() as writes:
                 room = asyncio.Semaphore(RESULT_FRAMES_AT_ONCE)
                 async for request in requests:
+                    stream.frames += 1
                     await self._take(stream, request, writes, room)
         except* (ProtocolError, InvalidArgument) as errors:
             stream.outbox.close(GoAway(GoAwayReason.PROTOCOL_ERROR, str(errors.exceptions[0])))

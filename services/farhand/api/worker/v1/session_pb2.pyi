@@ -129,7 +129,10 @@ class _GoAwayReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GoAwayRe
     GO_AWAY_REASON_LEASE_EXPIRED: _GoAwayReason.ValueType  # 5
     """The worker's lease ran out: dial again, and stop what you hold."""
     GO_AWAY_REASON_SLOW_CONSUMER: _GoAwayReason.ValueType  # 6
-    """The worker reads too slowly: its outbox is full."""
+    """The worker reads too slowly: its outbox is full. Or not at all: nothing came from
+    it for three heartbeats, or its heartbeats say that it applied no answer to the
+    last four. Its lease runs on.
+    """
     GO_AWAY_REASON_REBALANCE: _GoAwayReason.ValueType  # 7
     """Another scheduler has more room, or this stream is old: dial another, or this
     one again.
@@ -151,7 +154,10 @@ GO_AWAY_REASON_PROTOCOL_ERROR: GoAwayReason.ValueType  # 4
 GO_AWAY_REASON_LEASE_EXPIRED: GoAwayReason.ValueType  # 5
 """The worker's lease ran out: dial again, and stop what you hold."""
 GO_AWAY_REASON_SLOW_CONSUMER: GoAwayReason.ValueType  # 6
-"""The worker reads too slowly: its outbox is full."""
+"""The worker reads too slowly: its outbox is full. Or not at all: nothing came from
+it for three heartbeats, or its heartbeats say that it applied no answer to the
+last four. Its lease runs on.
+"""
 GO_AWAY_REASON_REBALANCE: GoAwayReason.ValueType  # 7
 """Another scheduler has more room, or this stream is old: dial another, or this
 one again.
