@@ -25,6 +25,10 @@ T = TypeVar("T")
 Tell = Callable[[float, str, str], None]  # virtual time, who, what
 
 
+class Crashed(BaseException):
+    """Unwinds what a process was doing when it was killed in the middle of it; nobody catches it."""
+
+
 class World:
     """True time, chance, and what happens next."""
 
@@ -36,6 +40,7 @@ class World:
         self.tell: Tell | None = None  # a transcript; None: nobody listens
         self.unexpected: list[str] = []  # what loops had to report to their exception handlers
         self.current: Process | None = None
+        self.at_effect: Callable[[str], None] | None = None  # may kill the running process there, and raise Crashed
         self._ready: deque[tuple[Process, asyncio.Handle]] = deque()
         self._later: list[tuple[float, int, Process, asyncio.Handle]] = []
         self.numbers = itertools.count(1)  # of events, tasks and futures
@@ -51,6 +56,11 @@ class World:
         """One line of the transcript."""
         if self.tell is not None:
             self.tell(self.now, who, what)
+
+    def effect(self, name: str) -> None:
+        """The running process has just done something that outlives it."""
+        if self.at_effect is not None:
+            self.at_effect(name)
 
     def soon(self, process: "Process", handle: asyncio.Handle) -> None:
         """After all that is due already."""

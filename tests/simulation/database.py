@@ -131,6 +131,8 @@ class Connection:
         else:
             store.commit()
         wrote = bool(store.journal)
+        if wrote:
+            self._server.world.effect("a commit")
         late, self._server.late = self._server.late, 0.0
         if late:
             await asyncio.sleep(late)

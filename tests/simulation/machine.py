@@ -47,7 +47,8 @@ class Folder:
 class Journal:
     """The result journal, on the simulated disk."""
 
-    def __init__(self, disk: Disk) -> None:
+    def __init__(self, world: World, disk: Disk) -> None:
+        self._world = world
         self._disk = disk
 
     @property
@@ -63,12 +64,14 @@ class Journal:
         """As ResultJournal's."""
         for result in results:
             self._disk.results[result.job_id, result.fence] = result
+        self._world.effect("results written down")
         return True
 
     def settle(self, keys: Sequence[JobKey]) -> None:
         """As ResultJournal's."""
         for key in keys:
             self._disk.results.pop(key, None)
+        self._world.effect("results struck out")
 
 
 class RunLog:
@@ -313,6 +316,7 @@ class Control:
         now = self._world.now
         self._last = max(self._last + 1e-7, now + self._world.random.uniform(0.0001, 0.002))
         self._warden.process.after(self._last - now, what)
+        self._world.effect("an order to the warden")
 
     def _hear_later(self, what: Event | str, run: str, code: int) -> None:
         now = self._world.now

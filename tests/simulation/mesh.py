@@ -7,6 +7,7 @@ they are answered, as the CLI does, and sometimes ask twice at once.
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,13 +61,15 @@ class Mesh:
         self.addresses = [f"s{number + 1}" for number in range(chance.choice((1, 2, 2, 3)))]
         self.replicas: dict[str, Replica] = {}
         self.starts = 0
+        self.session_age = chance.choice((4.0, 15.0, 3600.0))  # seconds after which a stream moves on
+        self.partings: Counter[str] = Counter()  # streams that schedulers ended while they stood, by reason
         for address in self.addresses:
             self.network.listeners[address] = Listener()
             self.start_replica(address)
         self.seats: dict[str, Seat] = {}
         self.hosts: dict[str, Host] = {}
         self.workers: dict[str, SimulatedWorker] = {}
-        for number in range(chance.randint(2, 4)):
+        for number in range(chance.randint(2, 5)):
             self._seat(f"w{number + 1}", "g1" if number % 2 == 0 else "g2")
         self.down: set[str] = set()  # workers that must not be started now
         self.operator = world.process("operator")
@@ -83,7 +86,15 @@ class Mesh:
         rate = 1 + self.world.random.uniform(-DRIFT, DRIFT)
         process = self.world.process(f"{address}.{self.starts}", Clock(self.world, rate))
         with self.world.inside(process):
-            replica = Replica(self.server, self.network, self.registry, address, process)
+            replica = Replica(
+                self.server,
+                self.network,
+                self.registry,
+                address,
+                process,
+                session_age=self.session_age,
+                partings=self.partings,
+            )
         process.program = replica
         self.replicas[address] = replica
         process.start(replica.run(self.network.listeners[address]))

@@ -10,10 +10,24 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
+from tests.simulation.clockwork import Crashed
 from tests.simulation.mesh import LONG_LEASE, SHORT_LEASE, TENANTS, Mesh
+from tests.simulation.scheduler import Replica
 from tests.simulation.worker import SimulatedWorker
 
 LONGER_THAN_A_LEASE = 14.0  # seconds
+
+# How likely a process dies behind an effect: of those that are many, few.
+CRASHES = {
+    "a commit": 0.002,
+    "a frame sent": 0.001,
+    "an order to the warden": 0.002,
+    "session opened": 0.03,
+    "kill marked": 0.1,
+    "drain committed": 0.1,
+    "lease expired": 0.1,
+}
+CRASHES_ELSE = 0.01  # at a point that the product names (runtime/crash_points.py)
 
 
 class Nemesis:
@@ -41,6 +55,8 @@ class Nemesis:
             self._mesh.server.slow = self._chance.choice((0.0, 0.0, 0.05, 0.3))
         if self._chance.random() < 0.5:
             self._mesh.history.on_assigned.append(self._strike_while_assigned)
+        if self._chance.random() < 0.5:
+            self._world.at_effect = self._crash_at_effect
         await asyncio.sleep(self._chance.uniform(0.5, 3))
         while self._world.now < self._until:
             fault = self._chance.choice(faults)
@@ -156,11 +172,14 @@ class Nemesis:
         if process.dead:
             return False
         self._say(f"kill -9 of {process.name}")
-        process.kill()
-        self._mesh.operator.after(
-            self._chance.choice((0.2, 2.0, LONGER_THAN_A_LEASE)), lambda: self._mesh.start_replica(address)
-        )
+        self._kill_replica(address)
         return True
+
+    def _kill_replica(self, address: str) -> None:
+        self._mesh.replicas[address].process.kill()
+        self._mesh.operator.after(
+            self._chance.choice((0.2, 2.0, LONGER_THAN_A_LEASE)), lambda: self._start_where_none_runs(address)
+        )
 
     def scheduler_stopped(self) -> bool:
         """SIGTERM of a scheduler; it comes back."""
@@ -269,6 +288,25 @@ class Nemesis:
         self._mesh.server.set_clock(seconds)
         return True
 
+    # ── between two effects ──
+
+    def _crash_at_effect(self, effect: str) -> None:
+        """kill -9 of the process that has just done something, before its next step."""
+        process = self._world.current
+        assert process is not None
+        program = process.program
+        if process.dead or self._chance.random() > CRASHES.get(effect, CRASHES_ELSE):
+            return
+        if not isinstance(program, Replica | SimulatedWorker):
+            return
+        self._say(f"kill -9 of {process.name} behind: {effect}")
+        self.landed[f"crashed behind {effect!r}"] += 1
+        if isinstance(program, Replica):
+            self._kill_replica(program.name)
+        else:
+            process.kill()
+        raise Crashed
+
     # ── people ──
 
     def job_killed(self) -> bool:
@@ -348,6 +386,7 @@ class Nemesis:
     async def _put_right(self) -> None:
         """No fault is left, and every part is there."""
         self._say("faults stop")
+        self._world.at_effect = None
         mesh = self._mesh
         mesh.server.loses = mesh.server.slow = 0.0
         mesh.server.start()

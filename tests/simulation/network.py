@@ -107,6 +107,7 @@ class _Way:
         world = self._network.world
         self._last = max(self._last + 1e-6, world.now + self._network.delay())
         self._receiver.after(self._last - world.now, lambda: None if self.closed else self._inbox.put(message))
+        world.effect("a frame sent")
 
 
 class Stream:
@@ -217,11 +218,20 @@ class Stream:
         self.client.after(self.network.delay(), lambda: self._to_client.put(error))
 
     def _client_died(self) -> None:
-        if not self.over:
+        if self.over:
+            return
+        if self._up is not None and self.network.world.random.random() < 0.5:
+            self._up.send(END)  # behind what the kernel had already
+            self._hung_up = True
+        else:
             self._hang_up()
 
     def _server_died(self) -> None:
-        if not self.over:
+        if self.over:
+            return
+        if self._down is not None and self.network.world.random.random() < 0.5:
+            self._down.send(_unavailable("connection reset"))  # behind what the kernel had already
+        else:
             self.cut()
 
 

@@ -6,13 +6,19 @@ store.declared does, and each replica's copy follows after a while of its own.
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from unittest import mock
 
+import farhand.scheduler.loops.dispatch as dispatch_module
 import farhand.scheduler.loops.doorbell as doorbell_module
+import farhand.scheduler.loops.enqueue as enqueue_module
 import farhand.scheduler.loops.group_commit as group_commit_module
 import farhand.scheduler.loops.janitor as janitor_module
+import farhand.scheduler.loops.kills as kills_module
+import farhand.scheduler.loops.results as results_module
+import farhand.scheduler.loops.sessions as sessions_module
 from farhand.scheduler.core.admission import Admission
 from farhand.scheduler.core.declared import Declared, Group, Tenant, changed_groups
 from farhand.scheduler.core.submission import JobRow, Submission
@@ -20,15 +26,17 @@ from farhand.scheduler.loops.changes import Changes, Watch
 from farhand.scheduler.loops.dispatch import Dispatch
 from farhand.scheduler.loops.doorbell import Doorbell
 from farhand.scheduler.loops.enqueue import Enqueue
+from farhand.scheduler.loops.frames import GoAway
 from farhand.scheduler.loops.group_commit import HotConnection
 from farhand.scheduler.loops.janitor import Janitor
 from farhand.scheduler.loops.kills import Kills
+from farhand.scheduler.loops.rebalance import AGED, SPREAD, Rebalance
 from farhand.scheduler.loops.results import Results
-from farhand.scheduler.loops.sessions import Sessions
+from farhand.scheduler.loops.sessions import DEAF, SILENT, Sessions
 from farhand.scheduler.loops.signals import Signals
 from farhand.scheduler.loops.stream import Stream, Streams
 from farhand.scheduler.rpc.hello import Welcomer
-from farhand.scheduler.rpc.worker_service import WorkerService
+from farhand.scheduler.rpc.worker_service import SHUTDOWN, WorkerService
 from farhand.scheduler.store.groups import settle_group
 from farhand.scheduler.store.sql import SQL
 from tests.simulation.clockwork import Process, World
@@ -38,6 +46,14 @@ from tests.simulation.network import Listener, Network
 
 ADMIT_RATE = 5.0  # streams a second
 DRAIN_SECONDS = 2.0  # that a replica which stops waits for its calls
+
+PARTINGS = {
+    AGED: "moved_by_age",
+    SPREAD: "moved_by_count",
+    SHUTDOWN: "moved_by_stop",
+    SILENT: "silent_given_up",
+    DEAF: "deaf_given_up",
+}
 
 
 def encode_log(text: str) -> bytes:
@@ -104,10 +120,36 @@ class Copy:
         self.follow()
 
 
+class WatchedSessions(Sessions):
+    """The real sessions; counts the streams that it ends while they stand."""
+
+    partings: Counter[str]
+
+    async def send_on(self, streams: Sequence[Stream], why: GoAway) -> None:
+        """As Sessions does."""
+        self.partings[PARTINGS[why]] += len(streams)
+        await super().send_on(streams, why)
+
+    async def _give_up(self, stream: Stream, why: GoAway) -> None:
+        self.partings[PARTINGS[why]] += self._streams.get(stream.session_id) is stream
+        await super()._give_up(stream, why)
+
+
 class Replica:
     """One scheduler process, from its start to its end; `handler` of its listener."""
 
-    def __init__(self, server: Server, network: Network, registry: Registry, name: str, process: Process) -> None:
+    def __init__(
+        self,
+        server: Server,
+        network: Network,
+        registry: Registry,
+        name: str,
+        process: Process,
+        *,
+        session_age: float,
+        partings: Counter[str],
+    ) -> None:
+        """`partings` counts the streams that are sent on or given up, by reason."""
         self._network = network
         self.name = name
         self.process = process
@@ -126,9 +168,10 @@ class Replica:
         signals.dispatch = Dispatch(
             HotConnection(url), self.streams, writer=name, on_assigned=signals.jobs_changed, jitter=jitter
         )
-        signals.sessions = Sessions(
+        signals.sessions = WatchedSessions(
             pool, HotConnection(url), self.streams, signals, lease_of, writer=name, encode_log=encode_log
         )
+        signals.sessions.partings = partings
         signals.kills = Kills(pool, self.streams, changes, signals, writer=name)
         signals.refresh_copy = copy.refresh
         signals.on_groups = lambda _: None
@@ -144,6 +187,15 @@ class Replica:
             on_recorded=lambda *_: None,
         )
         self._janitor = Janitor(signals.sessions, signals.kills, now=process.clock)
+        self._rebalance = Rebalance(
+            self.streams,
+            signals.sessions,
+            lambda count: signals.doorbell.ring(streams=count),
+            age=session_age,
+            now=process.clock,
+            jitter=jitter,
+        )
+        signals.on_word = self._rebalance.heard
         append_logs: Any = None
         self.workers = WorkerService(
             Welcomer(copy, lease_of, replica=process.name, version="0"),
@@ -174,6 +226,7 @@ class Replica:
                     signals.sessions.beats.run(),
                     signals.dispatch.run(),
                     self._janitor.run(),
+                    self._rebalance.run(),
                 )
             ]
             listener.process, listener.handler = self.process, _Door(self)
@@ -237,11 +290,15 @@ def in_virtual_time(world: World, server: Server) -> Iterator[None]:
         assert world.current is not None
         return await server.connect(world.current)
 
-    with (
-        mock.patch.object(group_commit_module, "connect", connect),
-        mock.patch.object(doorbell_module, "connect", connect),
-        mock.patch.object(janitor_module, "random", world.random),
-        mock.patch.object(Stream, "__hash__", lambda stream: hash((stream.session_id, stream.epoch))),
-        mock.patch.object(Watch, "__hash__", lambda watch: hash(watch.keys)),
-    ):
+    with contextlib.ExitStack() as stack:
+        for module in (dispatch_module, enqueue_module, kills_module, results_module, sessions_module):
+            stack.enter_context(mock.patch.object(module, "reach", world.effect))
+        for patch in (
+            mock.patch.object(group_commit_module, "connect", connect),
+            mock.patch.object(doorbell_module, "connect", connect),
+            mock.patch.object(janitor_module, "random", world.random),
+            mock.patch.object(Stream, "__hash__", lambda stream: hash((stream.session_id, stream.epoch))),
+            mock.patch.object(Watch, "__hash__", lambda watch: hash(watch.keys)),
+        ):
+            stack.enter_context(patch)
         yield

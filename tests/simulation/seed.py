@@ -61,7 +61,9 @@ def play(seed: int, tell: Tell | None = None) -> Played:
         played = Played(
             seed,
             tuple(history.violations),
-            nemesis.landed + Counter(commit_lost=mesh.server.lost_before, answer_lost=mesh.server.lost_after),
+            nemesis.landed
+            + mesh.partings
+            + Counter(commit_lost=mesh.server.lost_before, answer_lost=mesh.server.lost_after),
             world.events,
             len(history.wishes),
             history.assigned,

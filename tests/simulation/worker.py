@@ -135,7 +135,7 @@ class SimulatedWorker:
         incarnation = world.random.randbytes(16)
         dead = [id for id, boot in host.disk.incarnations if boot == host.boot_id]
         host.disk.incarnations.append((incarnation, host.boot_id))
-        journal: Any = Journal(host.disk)
+        journal: Any = Journal(world, host.disk)
         self.slots = WatchedSlots(slots, journal.unsettled, history, name)
         every = (Program(), Instant(self._instant_begins))
         folder: Any = host.disk
@@ -246,5 +246,7 @@ def in_virtual_time(world: World) -> Iterator[None]:
         mock.patch.object(link_module, "time", clock),
         mock.patch.object(agent_module, "time", clock),
         mock.patch.object(run_module, "time", clock),
+        mock.patch.object(run_module, "reach", world.effect),
+        mock.patch.object(agent_module, "reach", world.effect),
     ):
         yield
