@@ -20,6 +20,8 @@ from tests.bounds.faults import (
     a_deaf_worker_is_noticed,
     a_killed_scheduler_s_workers_move,
     a_killed_worker_s_job_is_given_to_another,
+    a_replica_joins,
+    a_stopped_worker_is_noticed,
     postgresql_comes_back,
     schedulers_are_rolled_under_load,
     the_registry_is_away,
@@ -48,8 +50,10 @@ async def main(outage: float) -> int:
         a_killed_scheduler_s_workers_move,
         postgresql_comes_back,
         schedulers_are_rolled_under_load,
-        lambda mesh, database: the_registry_is_away(mesh, database, outage),
+        a_replica_joins,
+        a_stopped_worker_is_noticed,
         a_deaf_worker_is_noticed,
+        lambda mesh, database: the_registry_is_away(mesh, database, outage),
     ]
     table = Table("fault", "what is promised", "bound", "seen", "", title="How long a failure is felt")
     missed = 0

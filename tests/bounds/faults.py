@@ -13,10 +13,13 @@ import grpc
 from farhand.api.registry.v1 import roll_service_pb2, worker_pb2
 from farhand.api.scheduler.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc
 from farhand.api.types.v1.task_pb2 import Task
+from tests.chaos.proxy import Proxy
 from tests.fixtures.mesh import Mesh, Process
 from tests.tasks import NOOP, a_shell_task
 
 LEASE = 4.0
+FLOOR = 10.0  # the shortest lease that a group may have, unless a setting says otherwise
+WORKERS = 18
 PATIENCE = 90.0
 
 
@@ -48,7 +51,7 @@ class Ticking:
         self.id = ""
 
     async def submit(self) -> "Ticking":
-        command = f"echo $FARHAND_FENCE >> {self.file}; while [ ! -e {self.go} ]; do sleep 0.05; done"
+        command = f"echo $FARHAND_FENCE >> {self.file}; while [ ! -e {self.go} ]; do sleep 0.2; done"
         task = a_shell_task(command)
         request = job_service_pb2.SubmitJobRequest(spec=job_pb2.JobSpec(task=task, worker_group=""))
         self.id = (await self.mesh.jobs.SubmitJob(request)).job.id
@@ -232,20 +235,90 @@ async def the_registry_is_away(mesh: Mesh, _: Process, outage: float) -> list[Bo
     ]
 
 
-async def a_deaf_worker_is_noticed(mesh: Mesh, _: Process) -> list[Bound]:
-    await mesh.start(workers=[""], lease=LEASE)
-    request = roll_service_pb2.ListWorkersRequest(states=[worker_pb2.WORKER_STATE_CONNECTED])
-    while not (await mesh.roll.ListWorkers(request)).workers:
-        await asyncio.sleep(0.05)
+async def a_stopped_worker_is_noticed(mesh: Mesh, _: Process) -> list[Bound]:
+    await mesh.start(workers=[""], lease=FLOOR)
+    await _connected(mesh)
     mesh.worker().pause()
+    took = await _not_connected(mesh)
+    mesh.worker().resume()
+    return [seconds("a worker is connected and stopped", "it is given no more: one lease", took, FLOOR)]
+
+
+async def a_deaf_worker_is_noticed(mesh: Mesh, _: Process) -> list[Bound]:
+    await mesh.start(workers=[])
+    await mesh.set_group("", lease=FLOOR)
+    async with Proxy(mesh.schedulers[0].address) as proxy:
+        worker = await mesh.add_worker("", scheduler=proxy.address)
+        await _connected(mesh)
+        proxy.cut(towards=False, back=True)
+        took = await _not_connected(mesh)
+        worker.kill()
+    return [seconds("a worker is connected and hears nothing", "it is given no more: one lease", took, FLOOR)]
+
+
+async def a_replica_joins(mesh: Mesh, _: Process) -> list[Bound]:
+    await mesh.start(workers=[], lease=LEASE)
+    await mesh.set_group("", lease=30.0)
+    for _number in range(2):
+        await mesh.add_scheduler()
+    addresses = ",".join(scheduler.address for scheduler in mesh.schedulers)
+    joining = mesh.schedulers[2]
+    joining.kill()
+    await joining.ended()
+    for number in range(WORKERS):
+        await mesh.add_worker("", name=f"worker-{number}", slots=1, scheduler=addresses)
+    jobs = [await Ticking(mesh, f"job-{number}").submit() for number in range(WORKERS)]
+    for job in jobs:
+        await job.started()
+    await joining.restart()
+    began = time.monotonic()
+    share = WORKERS // 3
+    while (await _streams(mesh))[2] < share // 2:
+        await asyncio.sleep(0.1)
+    took = time.monotonic() - began
+    await asyncio.sleep(20.0)  # what comes after that
+    spread = await _streams(mesh)
+    restarted = sum([(await job.ends()).lost_deliveries + job.starts - 1 for job in jobs])
+    fault = f"a replica joins two that hold {WORKERS} workers"
+    return [
+        seconds(fault, "it has half of its share", took, 20.0),
+        Bound(
+            fault,
+            "streams of each, 20 s later",
+            f"≤ {share + 2}",
+            ", ".join(map(str, spread)),
+            max(spread) <= share + 2,
+        ),
+        none_of(fault, "jobs that started again", restarted),
+    ]
+
+
+async def _streams(mesh: Mesh) -> list[int]:
+    """How many workers each replica holds, by the table of sessions."""
+    connection = await asyncpg.connect(mesh.database_url)
+    rows = await connection.fetch(
+        "SELECT replica, count(*) FROM scheduler.session WHERE state = 'CONNECTED' GROUP BY 1"
+    )
+    await connection.close()
+    held = dict(map(tuple, rows))
+    return [held.get(scheduler.facts["replica"], 0) for scheduler in mesh.schedulers]
+
+
+CONNECTED = roll_service_pb2.ListWorkersRequest(states=[worker_pb2.WORKER_STATE_CONNECTED])
+
+
+async def _connected(mesh: Mesh) -> None:
+    while not (await mesh.roll.ListWorkers(CONNECTED)).workers:
+        await asyncio.sleep(0.05)
+
+
+async def _not_connected(mesh: Mesh) -> float:
+    """Seconds until the roll says so; it is up to 2 s behind."""
     began = time.monotonic()
     async with asyncio.timeout(PATIENCE):
-        while (await mesh.roll.ListWorkers(request)).workers:
+        while (await mesh.roll.ListWorkers(CONNECTED)).workers:
             await asyncio.sleep(0.05)
-    took = time.monotonic() - began
-    mesh.worker().resume()
-    # The roll is at most 2 s behind.
-    return [seconds("a worker is connected but deaf", "it is not CONNECTED any more: lease + 2 s", took, LEASE + 2)]
+    return time.monotonic() - began
 
 
 async def _holder(mesh: Mesh) -> int:

@@ -14,6 +14,7 @@ STORE = "tests/store/scheduler/test_queue.py"
 GUARDS = "tests/store/scheduler/test_job_guards.py"
 CONNECT = "tests/rpc/scheduler/test_connect.py"
 SUBMIT = "tests/rpc/scheduler/test_submit_once.py"
+SEEDS = "tests/simulation/test_seeds.py::test_no_seed_breaks_a_guarantee"
 FAULTS = "tests/e2e/test_faults.py"
 
 
@@ -245,5 +246,86 @@ SABOTAGES = [
         "    (_S.RUNNING, _E.FENCE): (_S.FENCED, (_F.KILL,)),\n",
         "    (_S.RUNNING, _E.FENCE): (_S.FENCED, ()),\n",
         ("tests/unit/warden", "tests/e2e/test_warden.py"),
+    ),
+    Sabotage(
+        "a claim does not wait for its group's lock, as SKIP LOCKED would not",
+        "P5",
+        QUEUE,
+        "FROM scheduler.worker_group WHERE uid = $1 AND NOT gone FOR NO KEY UPDATE;",
+        "FROM scheduler.worker_group WHERE uid = $1 AND NOT gone;",
+        (STORE,),
+    ),
+    Sabotage(
+        "a job of a lane that is new overtakes",
+        "P5",
+        f"{SCHEDULER}/loops/dispatch.py",
+        '            rows = [row for row in found if row["key"] <= newest]\n',
+        "            rows = found\n",
+        ("tests/store/scheduler/test_dispatch.py",),
+    ),
+    Sabotage(
+        "a lost job waits behind the others",
+        "P5",
+        QUEUE,
+        "            SELECT lane_id, key FROM scheduler.queue WHERE lane_id = l.id ORDER BY key LIMIT $2\n",
+        "            SELECT lane_id, key FROM scheduler.queue WHERE lane_id = l.id ORDER BY lost, key LIMIT $2\n",
+        (STORE,),
+    ),
+    Sabotage(
+        "a lost job comes back in another group",
+        "P10",
+        QUEUE,
+        "    SELECT lane_id, key, fallback, lost FROM judged WHERE state = 'CREATED'\n",
+        "    SELECT (SELECT max(id) FROM scheduler.lane), key, fallback, lost FROM judged WHERE state = 'CREATED'\n",
+        (STORE,),
+    ),
+    Sabotage(
+        "a drain is acknowledged while a claim is on its way",
+        "P8",
+        f"{SCHEDULER}/loops/sessions.py",
+        "        await self._listener.settled()\n        if not asked_by_worker:\n",
+        "        if not asked_by_worker:\n",
+        (SEEDS,),
+    ),
+    Sabotage(
+        "a drain is not acknowledged",
+        "P8",
+        f"{SCHEDULER}/loops/sessions.py",
+        "        if not asked_by_worker:\n            stream.put(Drain())\n        stream.put(DrainAck())\n",
+        "        if not asked_by_worker:\n            stream.put(Drain())\n",
+        (CONNECT,),
+    ),
+    Sabotage(
+        "leases are watched by a wall clock",
+        "P12",
+        f"{SCHEDULER}/loops/janitor.py",
+        "now: Callable[[], float] = time.monotonic)",
+        "now: Callable[[], float] = time.time)",
+        ("tests/unit/scheduler/test_janitor.py",),
+    ),
+    Sabotage(
+        "a session expires by the database's clock",
+        "P12",
+        QUEUE,
+        "WHERE id = $1 AND epoch = $2 AND renewal = $3 AND state IN",
+        "WHERE id = $1 AND epoch = $2 AND heartbeat_at < now() - lease_ms * interval '1 ms' AND state IN",
+        (STORE,),
+    ),
+    Sabotage(
+        "a result is acknowledged before it is committed",
+        "P2",
+        f"{SCHEDULER}/loops/results.py",
+        "        answers = await self.completions.put(completions)\n",
+        '        stream.put(ResultAcks([(c.key, c.fence, "RECORDED") for c in completions]))\n'
+        "        answers = await self.completions.put(completions)\n",
+        (CONNECT,),
+    ),
+    Sabotage(
+        "a silent stream is kept",
+        "P12",
+        f"{SCHEDULER}/loops/janitor.py",
+        "        await self._sessions.part_from_silent(self._now())\n",
+        "",
+        ("tests/rpc/scheduler/test_silence.py",),
     ),
 ]
