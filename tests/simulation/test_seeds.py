@@ -5,6 +5,15 @@ import sys
 
 import pytest
 
+from farhand.runtime.crash_points import POINTS
+from tests.simulation.nemesis import FAULTS
+
+SEEDS = 250
+KINDS = [fault.__name__ for fault in FAULTS]
+KINDS += ["killed_on_its_way", "drained_on_its_way", "cut_on_its_way", "commit_lost", "answer_lost"]
+KINDS += ["moved_by_age", "moved_by_count", "moved_by_stop", "silent_given_up"]
+KINDS += [f"crashed behind {point!r}" for point in (*POINTS, "a commit", "a frame sent", "an order to the warden")]
+
 
 def play(*flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -12,11 +21,12 @@ def play(*flags: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_no_seed_breaks_a_guarantee() -> None:
-    played = play("--seeds", "100")
+    played = play("--seeds", str(SEEDS))
     assert played.returncode == 0, played.stdout[-8000:] + played.stderr[-2000:]
-    assert "100 seeds" in played.stdout + played.stderr
+    assert f"{SEEDS} seeds" in played.stdout
+    assert [kind for kind in KINDS if kind not in played.stdout] == []  # everything that can go wrong did
 
 
 @pytest.mark.timeout(400)
