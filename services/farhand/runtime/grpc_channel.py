@@ -26,6 +26,8 @@ _OPTIONS: list[tuple[str, int]] = [
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 5_000),
+    # Channels to one address would share one connection, and whoever leaves a dead one would dial into it again.
+    ("grpc.use_local_subchannel_pool", 1),
     # Retries are ours: only the caller knows what is idempotent.
     ("grpc.enable_retries", 0),
 ]

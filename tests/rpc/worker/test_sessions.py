@@ -154,6 +154,15 @@ async def test_after_two_unanswered_heartbeats_the_next_address_is_dialed(
     assert len(first.of("heartbeat")) == 2
 
 
+async def test_a_scheduler_that_is_dialed_again_is_reached_over_another_connection(
+    fake_scheduler: FakeScheduler,
+) -> None:
+    fake_scheduler.heartbeat_interval, fake_scheduler.answers_heartbeats = 0.1, False
+    await fake_scheduler.run_worker()
+    first, second = await fake_scheduler.session(), await fake_scheduler.session()
+    assert first.peer != second.peer  # whatever swallowed the answers on the old one
+
+
 async def test_when_the_lease_runs_out_the_jobs_are_killed_and_told_as_fenced(
     fake_scheduler: FakeScheduler, tmp_path: Path
 ) -> None:
