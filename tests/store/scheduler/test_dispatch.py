@@ -158,6 +158,27 @@ async def test_a_job_of_a_new_kind_is_not_overtaken_while_a_claim_waits_for_its_
     assert await claims.sent(stream) == [first] and await claims.store.state(second) == "CREATED"  # P5
 
 
+async def test_a_job_of_a_kind_that_came_during_a_claim_is_not_overtaken_by_a_younger_one(
+    claims: Claims, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = await claims.connected()
+    stream.limit = 1
+    await claims.store.lanes.ids(claims.store.connection, {("g", "main", SHELL)})
+    waiting: list[int] = []
+
+    async def heads(*what: Any) -> list[asyncpg.Record]:
+        if not waiting:  # the claim has read the lanes
+            waiting.append(await claims.store.a_job("g", tenant="newcomer"))  # the first of its lane
+            waiting.append(await claims.store.a_job("g"))
+        return await queue.heads(*what)
+
+    monkeypatch.setattr(module, "heads", heads)
+    for _ in range(2):
+        claims.dispatch.wake(["g"])
+        await claims.dispatch.once()
+    assert await claims.sent(stream) == waiting[:1]  # P5
+
+
 async def test_a_drain_waits_for_the_claim_in_flight_and_not_for_the_end_of_all_work(
     claims: Claims, monkeypatch: pytest.MonkeyPatch
 ) -> None:

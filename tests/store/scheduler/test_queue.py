@@ -9,7 +9,8 @@ from farhand.kernel.errors import WorkerIdTaken
 from farhand.runtime.database import connect
 from farhand.scheduler.core.lease import Renewal
 from farhand.scheduler.core.session import SessionEvent
-from farhand.scheduler.store.groups import settle_group
+from farhand.scheduler.store.groups import lanes_of, settle_group
+from farhand.scheduler.store.queue import assign, heads, lock_for_claim
 from farhand.scheduler.store.sessions import (
     Beat,
     change_session,
@@ -55,6 +56,25 @@ async def test_two_claimers_never_overtake_each_other(mesh_store: MeshStore, fre
     await stores[1].connection.close()
     # P5: in the order of assignment commits, which is that of the fences: they are drawn under the group's lock.
     assert [key for _, key in sorted(order)] == keys
+
+
+async def test_a_claim_waits_for_another_one_of_its_group(mesh_store: MeshStore, fresh_database: str) -> None:
+    first, second = await mesh_store.jobs("g", 2)
+    other = MeshStore(await connect(fresh_database, hot=True))
+    session, its = await mesh_store.a_session("g"), await other.a_session("g")
+    connection = mesh_store.connection
+    async with connection.transaction():
+        await lock_for_claim(connection, "g")
+        rows = await heads(connection, [lane.id for lane in await lanes_of(connection, "g")], 1, 1 << 20)
+        claiming = asyncio.create_task(other.claim("g", its.id))
+        while not claiming.done() and not await connection.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        ):
+            await asyncio.sleep(0)
+        [sooner] = await assign(connection, rows, [session.id], WRITER)
+    [later] = await claiming
+    await other.connection.close()
+    assert (sooner.key, later.key) == (first, second) and sooner.fence < later.fence  # P5
 
 
 async def test_a_job_has_at_most_one_live_assignment(mesh_store: MeshStore) -> None:
@@ -209,8 +229,9 @@ async def test_a_requeued_job_stays_in_its_group_also_under_the_same_key_made_an
     await mesh_store.claim("g", session.id)
     await mesh_store.a_group("other")
     stranger = await mesh_store.a_session("other")
+    own = await mesh_store.a_job("other")
     await change_session(mesh_store.connection, session.id, None, SessionEvent.GOODBYE, WRITER, no_log)
-    assert await mesh_store.claim("other", stranger.id, credit=5) == []  # P10
+    assert [job.key for job in await mesh_store.claim("other", stranger.id, credit=5)] == [own]  # P10
     assert await mesh_store.state(key) == "CREATED"
 
 
