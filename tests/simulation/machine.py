@@ -82,7 +82,7 @@ class RunLog:
     def output(self, *_: object) -> None:
         """Dropped."""
 
-    def system(self, _: str) -> None:
+    def system(self, *_: object) -> None:
         """Dropped."""
 
     def close(self) -> None:

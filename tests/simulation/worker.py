@@ -153,6 +153,7 @@ class SimulatedWorker:
             spans=NoSpans(),
             pressure=Pressure(64 << 20, 0),
             memory=lambda: None,
+            envs={},
             clock=host.clock,
         )
         self.link = WatchedLink(

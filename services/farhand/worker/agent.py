@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from farhand.api.types.v1 import task_pb2
 from farhand.api.worker.v1 import session_pb2
@@ -31,7 +31,7 @@ from farhand.worker.results import ResultJournal
 from farhand.worker.run import Ending, Run, Stop
 from farhand.worker.runners import TaskRunner
 from farhand.worker.spans import RunSpan, Spans, Untraced
-from farhand.worker.tasks.base import InstantTaskType, Outcome, OutcomeState, failed
+from farhand.worker.tasks.base import InstantTaskType, Level, Outcome, OutcomeState, failed
 from farhand.worker.tasks.registry import TaskTypes
 
 log = logging.getLogger(__name__)
@@ -64,11 +64,12 @@ class Agent:
         runner: Callable[[ProcessControl], TaskRunner],
         spans: Spans,
         pressure: Pressure,
+        envs: Mapping[str, str],
         clock: Clock = boottime,
         memory: Callable[[], int | None] = available,
     ) -> None:
-        """`launch` starts a warden, `runner` makes the runner of jobs that works through it; `memory` tells how many
-        bytes the machine can still give."""
+        """`launch` starts a warden, `runner` makes the runner of jobs that works through it; `envs` is what
+        expressions see of this worker's environment; `memory` tells how many bytes the machine can still give."""
         self.slots = slots
         self.lease = lease
         self.drained = False  # no assignment can come any more, by the word of the present session
@@ -80,6 +81,7 @@ class Agent:
         self._make_runner = runner
         self._spans = spans
         self._pressure = pressure
+        self._envs = envs
         self._clock = clock
         self._memory = memory
         self._control: ProcessControl | None = None
@@ -378,7 +380,8 @@ class Agent:
         self.note()
 
     def _start(self) -> None:
-        """Start what has a slot. Instant tasks are done at once, all of a batch together.
+        """Start what has a slot. Instant tasks are done at once, all of a batch together; what has to be rendered
+        first is no such thing.
 
         Nothing is started from hello to the verdicts of welcome: what was listed may have been given away, and the
         welcome's lease is not meant for it (rule 8).
@@ -390,7 +393,7 @@ class Agent:
             for key in started:
                 assignment = self._assignments.pop(key)
                 instant = self._tasks.instant.get(assignment.task.type)
-                if instant is not None:
+                if instant is not None and not frames.to_be_rendered(assignment.task):
                     done.append(_result(key, _conclude_instantly(instant, assignment.task)))
                 else:
                     self._run(key, assignment, self._runner)
@@ -421,6 +424,8 @@ class Agent:
             run = Run(
                 key,
                 wire.plain(task.properties),
+                context=wire.plain(task.context) if task.HasField("context") else None,
+                envs=self._envs,
                 timeout=wire.seconds(task.timeout) or None,
                 env=env,
                 run_log=run_log,
@@ -450,11 +455,11 @@ class Agent:
             await asyncio.to_thread(remove_tree, run.folder_path)
 
     async def _ending(self, run: Run, type_name: str) -> Ending:
-        task_type = self._tasks.running.get(type_name)
+        task_type = self._tasks.get(type_name)
         if task_type is not None:
             return await run.live(task_type)
         message = f"this worker does not know the task type {type_name}; it knows {', '.join(self._tasks.names)}"
-        run.log(message)
+        run.log(message, Level.ERROR)
         return Ending(failed("UNKNOWN_TASK_TYPE", message), in_time=True, seconds=0.0)
 
     # ── results ──

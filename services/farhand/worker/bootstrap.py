@@ -18,6 +18,7 @@ from farhand.worker.core.lease import Lease
 from farhand.worker.core.pressure import Pressure
 from farhand.worker.core.slots import Slots
 from farhand.worker.data_folder import DataFolder
+from farhand.worker.environment import for_jobs
 from farhand.worker.link import Link
 from farhand.worker.log_sender import LogSender
 from farhand.worker.results import ResultJournal
@@ -61,6 +62,7 @@ async def serve(lifecycle: Lifecycle, settings: WorkerSettings) -> None:
             runner=lambda control: ProcessRunner(control, environment),
             spans=spans(worker_id, settings.worker_group),
             pressure=Pressure(settings.min_disk, settings.min_memory),
+            envs=for_jobs(environment),
         )
 
         def accepted(address: str) -> None:

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping
 
 from google.protobuf import duration_pb2
 
-from farhand.api.types.v1 import outcome_pb2
+from farhand.api.types.v1 import outcome_pb2, task_pb2
 from farhand.api.worker.v1 import session_pb2
 from farhand.kernel.nesting import MOST_LEVELS, too_deep
 from farhand.runtime import wire
 from farhand.worker.core.session import Beat
 from farhand.worker.core.slots import Event, JobKey, Phase
+from farhand.worker.rendering import has_templates
 from farhand.worker.tasks.base import Outcome, OutcomeState
 
 LONGEST_MESSAGE = 4_000  # characters of an outcome's message
@@ -92,3 +93,8 @@ def result(key: JobKey, value: Outcome, *, seconds: float | None = None, log_end
     if value.outputs:
         message.outputs.update(value.outputs)
     return session_pb2.Result(job_id=key[0], fence=key[1], outcome=message, log_end_offset=log_end)
+
+
+def to_be_rendered(task: task_pb2.Task) -> bool:
+    """Whether the task has templates, and the worker is to render them."""
+    return task.HasField("context") and has_templates(wire.plain(task.properties))

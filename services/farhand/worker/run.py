@@ -17,17 +17,21 @@ from urllib.parse import quote
 
 from farhand.api.types.v1 import log_record_pb2
 from farhand.kernel.durations import format_duration
+from farhand.kernel.expressions import ExpressionError
 from farhand.runtime.crash_points import reach
 from farhand.worker.core.slots import JobKey
 from farhand.worker.log_lines import LineSplitter, text_of
 from farhand.worker.process_control import NothingMayRun, RunningProcess
+from farhand.worker.rendering import rendered
 from farhand.worker.run_log import RunLog
 from farhand.worker.runners import Command, TaskRunner
-from farhand.worker.tasks.base import LineFilter, Outcome, OutcomeState, TaskType, failed
+from farhand.worker.tasks.base import Level, LineFilter, Outcome, OutcomeState, TaskType, failed
+from farhand.worker.tasks.output_limit import check_size
 from farhand.worker.tasks.properties import invalid
 
 log = logging.getLogger(__name__)
 
+_LEVELS = {level: log_record_pb2.LogLevel.Value(f"LOG_LEVEL_{level}") for level in Level}
 TIMEOUT_GRACE = 10.0  # seconds from TERM to KILL, where nobody said otherwise
 CHUNK = 64 * 1024
 
@@ -62,6 +66,8 @@ class Run:
         key: JobKey,
         properties: Mapping[str, Any],
         *,
+        context: Mapping[str, Any] | None,
+        envs: Mapping[str, str],
         timeout: float | None,
         env: Mapping[str, str],
         run_log: RunLog,
@@ -69,10 +75,15 @@ class Run:
         folders: Path,
         lease_stands: Callable[[], bool],
     ) -> None:
-        """`folders`: where the run's own folder is made, if it asks for one."""
+        """`context`: what the properties' templates may name, beside `envs`; None: they are taken as they are.
+
+        `folders`: where the run's own folder is made, if it asks for one.
+        """
         self.key = key
         self.properties = properties
         self.env = env
+        self._context = context
+        self._envs = envs
         self.folder_path = folders / f"{quote(key[0], safe='')}-{key[1]}"
         self._timeout = timeout
         self._log = run_log
@@ -120,9 +131,14 @@ class Run:
 
     # ── what the task does with it ──
 
-    def log(self, text: str) -> None:
+    def log(self, text: str, level: Level = Level.WARN) -> None:
         """See TaskContext.log."""
-        self._log.system(text)
+        self._log.system(text, _LEVELS[level])
+
+    def say(self, text: str, level: Level = Level.INFO) -> None:
+        """See TaskContext.say."""
+        lines = text.encode("utf-8", "replace").splitlines() or [b""]
+        self._log.output(log_record_pb2.LOG_STREAM_STDOUT, lines, _LEVELS[level])
 
     def folder(self) -> Path:
         """See TaskContext.folder."""
@@ -189,11 +205,21 @@ class Run:
         return self._as_stopped(outcome)
 
     async def _checked(self, task_type: TaskType) -> Outcome:
+        if self._context is not None:
+            try:
+                self.properties = await rendered(self.properties, self._context, self._envs)
+            except ExpressionError as error:
+                self.log(error.message, Level.ERROR)
+                return failed("EXPRESSION_FAILED", error.message)
         if violations := task_type.validate(self.properties):
             outcome = invalid(violations)
-            self.log(outcome.message)
+            self.log(outcome.message, Level.ERROR)
             return outcome
-        return await task_type.run(self)
+        outcome = await task_type.run(self)
+        if (too_large := check_size(outcome)) is not None:
+            self.log(too_large.message, Level.ERROR)
+            return too_large
+        return outcome
 
     def _failure(self, error: BaseException) -> Outcome:
         if isinstance(error, Fenced):
@@ -201,14 +227,14 @@ class Run:
             return failed("SELF_FENCED", str(error))
         log.error("a task raised", exc_info=error, extra={"job": self.key[0], "fence": self.key[1]})
         message = f"the task failed inside of the worker: {type(error).__name__}: {error}"
-        self.log(message)
+        self.log(message, Level.ERROR)
         return failed("INTERNAL", message[:1000])
 
     def _as_stopped(self, outcome: Outcome) -> Outcome:
         """What the outcome is called when the run was ended from outside; its exit code and outputs stay."""
         if self._stop is Stop.TIMEOUT:
             message = f"the task ran longer than its timeout of {format_duration(self._timeout or 0.0)}"
-            self.log(message)
+            self.log(message, Level.ERROR)
             return replace(outcome, state=OutcomeState.FAILED, reason="TIMEOUT", message=message)
         if self._stop is not None:
             return replace(outcome, state=OutcomeState.KILLED, reason="KILLED", message="the job was killed")

@@ -78,14 +78,21 @@ class RunLog:
         """The limit is reached: output is not kept any more."""
         return self._full or self.refused
 
-    def output(self, stream: log_record_pb2.LogStream.ValueType, lines: Iterable[bytes]) -> None:
-        """Keep lines of the program's output, as far as the limit allows."""
+    def output(
+        self,
+        stream: log_record_pb2.LogStream.ValueType,
+        lines: Iterable[bytes],
+        level: log_record_pb2.LogLevel.ValueType = log_record_pb2.LOG_LEVEL_UNSPECIFIED,
+    ) -> None:
+        """Keep lines of the program's output, as far as the limit allows. No level: the stream tells it."""
         if self.full:
             return
         stamp = _now()
         records: list[bytes] = []
         for line in lines:
-            record = log_record_pb2.LogRecord(time=stamp, stream=stream, text=text_of(line)).SerializeToString()
+            record = log_record_pb2.LogRecord(
+                time=stamp, stream=stream, text=text_of(line), level=level
+            ).SerializeToString()
             self._room -= len(record)
             if self._room < 0:
                 self._full = True
@@ -98,7 +105,9 @@ class RunLog:
                 "the rest is not kept; the job goes on]"
             )
 
-    def system(self, text: str) -> None:
+    def system(
+        self, text: str, level: log_record_pb2.LogLevel.ValueType = log_record_pb2.LOG_LEVEL_UNSPECIFIED
+    ) -> None:
         """Keep a line of Farhand's own."""
         if self.refused or self._system_left == 0:
             return
@@ -111,7 +120,7 @@ class RunLog:
         self._append(
             [
                 log_record_pb2.LogRecord(
-                    time=stamp, stream=log_record_pb2.LOG_STREAM_SYSTEM, text=line
+                    time=stamp, stream=log_record_pb2.LOG_STREAM_SYSTEM, text=line, level=level
                 ).SerializeToString()
                 for line in text.splitlines() or [""]
             ]

@@ -1,4 +1,4 @@
-"""Task types of other packages run in processes of their own."""
+"""Task types of other packages (tests/fixtures/packages/greeting, installed by pip) run in processes of their own."""
 
 from pathlib import Path
 
@@ -10,56 +10,9 @@ from farhand.api.worker.v1 import session_pb2 as pb
 from tests.fixtures.fake_scheduler import FakeScheduler, a_job
 from tests.rpc.worker.gates import exists, gone
 
-MODULE = """
-import asyncio, os, time
-from farhand.kernel.errors import Violation
-from farhand.worker.tasks.base import Outcome, OutcomeState, failed
-
-class Greet:
-    type = "org.example.Greet"
-
-    def validate(self, properties):
-        return [] if "name" in properties else [Violation("name", "is required")]
-
-    async def run(self, context):
-        print("hello", context.properties["name"], context.env["FARHAND_JOB_ID"])
-        code = await context.run_process(["sh", "-c", "echo from the shell; exit 4"], env={})
-        return Outcome(OutcomeState.SUCCESS, outputs={"code": code, "folder": str(context.folder())})
-
-class Crash(Greet):
-    async def run(self, context):
-        os._exit(9)
-
-class Raise(Greet):
-    async def run(self, context):
-        raise RuntimeError("boom")
-
-class Stuck(Greet):
-    async def run(self, context):
-        with open(context.properties["pid"] + ".new", "w") as file:
-            file.write(str(os.getpid()))
-        os.rename(file.name, context.properties["pid"])
-        time.sleep(600)
-"""
-
-
-@pytest.fixture
-def packages(tmp_path: Path) -> Path:
-    """A folder for PYTHONPATH with a package that adds task types."""
-    folder = tmp_path / "packages"
-    folder.mkdir()
-    (folder / "greeting.py").write_text(MODULE)
-    info = folder / "greeting-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: greeting\nVersion: 1.0\n")
-    names = ["Greet", "Crash", "Raise", "Stuck", "Missing"]
-    lines = [f"org.example.{name} = greeting:{name}" for name in names]
-    (info / "entry_points.txt").write_text("\n".join(["[farhand.tasks]", *lines]))
-    return folder
-
 
 async def run(scheduler: FakeScheduler, packages: Path, type: str, **properties: str) -> pb.Result:
-    await scheduler.spawn_worker(data=packages.parent / "w", environ={"PYTHONPATH": str(packages)})
+    await scheduler.spawn_worker(data=scheduler.folder / "w", environ={"PYTHONPATH": str(packages)})
     session = await scheduler.session()
     assert f"org.example.{type}" in session.hello.task_types
     session.assign(a_job("job-1", type=f"org.example.{type}", properties=properties))
@@ -73,7 +26,7 @@ async def test_it_runs_with_its_properties_and_gives_outputs(fake_scheduler: Fak
     assert outcome["outputs"]["code"] == 4
     assert outcome["outputs"]["folder"].endswith("/jobs/job-1-1")
     lines = await fake_scheduler.log_reaches("job-1", result.log_end_offset)
-    assert sorted(lines) == ["from the shell", "hello you job-1"]
+    assert sorted(lines) == ["a word of its own", "from the shell", "hello you job-1"]
 
 
 @pytest.mark.parametrize(

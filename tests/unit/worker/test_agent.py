@@ -121,6 +121,7 @@ class Bench:
             runner=lambda control: self,
             spans=NoSpans(),
             pressure=Pressure(0, 0),
+            envs={},
             clock=lambda: self.now,
         )
 

@@ -37,6 +37,16 @@ class Outcome:
     message: str = ""
 
 
+class Level(StrEnum):
+    """How grave a line of the log is."""
+
+    TRACE = "TRACE"
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARN = "WARN"
+    ERROR = "ERROR"
+
+
 SUCCESS = Outcome(OutcomeState.SUCCESS)
 
 
@@ -56,7 +66,7 @@ class TaskContext(Protocol):
 
     @property
     def properties(self) -> Mapping[str, Any]:
-        """The task's properties; they passed `validate`."""
+        """The task's properties, rendered; they passed `validate`."""
         ...
 
     @property
@@ -65,8 +75,12 @@ class TaskContext(Protocol):
         where the job is traced. The place that it runs in (the machine, a container) adds its own variables."""
         ...
 
-    def log(self, text: str) -> None:
-        """Write a SYSTEM line (or lines) to the job's log."""
+    def log(self, text: str, level: Level = Level.WARN) -> None:
+        """Write a SYSTEM line (or lines) to the job's log: Farhand's own word about the run."""
+        ...
+
+    def say(self, text: str, level: Level = Level.INFO) -> None:
+        """Write a line (or lines) that are the task's output, as if a program had printed them."""
         ...
 
     def folder(self) -> Path:

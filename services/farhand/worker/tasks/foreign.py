@@ -16,7 +16,7 @@ from typing import Any
 
 from farhand.kernel.errors import Violation
 from farhand.worker.process_control import ProcessStartError
-from farhand.worker.tasks.base import Outcome, OutcomeState, TaskContext, failed
+from farhand.worker.tasks.base import Level, Outcome, OutcomeState, TaskContext, failed
 
 FOLDER = ".farhand"
 TASK_FILE = "task.json"  # {"object": "module:Class", "properties": {…}, "env": {…}}
@@ -46,7 +46,7 @@ class ForeignTask:
         try:
             exit_code = await context.run_process(argv, env=context.env)
         except ProcessStartError as error:
-            context.log(error.message)
+            context.log(error.message, Level.ERROR)
             return failed("START_FAILED", error.message)
         if exit_code != 0:
             how = f"exit code {exit_code}" if exit_code > 0 else f"signal {-exit_code}"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from farhand.worker.process_control import ProcessStartError
-from farhand.worker.tasks.base import LineFilter, Outcome, failed
+from farhand.worker.tasks.base import Level, LineFilter, Outcome, failed
 from farhand.worker.tasks.foreign import OUTCOME_FILE, TASK_FILE, write_outcome
 from farhand.worker.tasks.properties import invalid
 
@@ -27,9 +27,13 @@ class HostContext:
         self.properties = properties
         self.env = env
 
-    def log(self, text: str) -> None:
-        """See TaskContext.log."""
+    def log(self, text: str, level: Level = Level.WARN) -> None:
+        """See TaskContext.log. The line comes to the log as one of standard error, whatever its level."""
         print(text, file=sys.stderr, flush=True)
+
+    def say(self, text: str, level: Level = Level.INFO) -> None:
+        """See TaskContext.say. The line comes to the log as one of standard output, whatever its level."""
+        print(text, flush=True)
 
     def folder(self) -> Path:
         """See TaskContext.folder."""

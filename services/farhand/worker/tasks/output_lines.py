@@ -10,8 +10,7 @@ from typing import Any, NoReturn
 
 from farhand.kernel.names import shown
 from farhand.kernel.nesting import MOST_LEVELS, too_deep
-
-OUTPUT_LIMIT = 256 * 1024  # bytes of JSON: all outputs of one run
+from farhand.worker.tasks.output_limit import OUTPUT_LIMIT
 
 _KNOWN = frozenset({"outputs", "metrics"})
 

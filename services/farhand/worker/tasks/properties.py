@@ -1,8 +1,12 @@
 """Checks of a task's properties that every type shares. Each returns what is wrong, so that all is told at once."""
 
+import json
+import math
 from collections.abc import Collection, Mapping, Sequence
+from enum import StrEnum
 from typing import Any
 
+from farhand.kernel.durations import parse_duration
 from farhand.kernel.errors import Violation
 from farhand.kernel.kinds import kind
 from farhand.kernel.names import near_matches, shown
@@ -33,8 +37,19 @@ def unknown_properties(task_type: str, properties: Mapping[str, Any], known: Col
     return violations
 
 
+def structured(value: Any) -> Any:
+    """A list or map, also where an expression made the JSON text of one. Anything else stays what it is."""
+    if isinstance(value, str) and value[:1] in ("[", "{"):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
 def strings(path: str, value: Any, *, required: bool = False) -> list[Violation]:
     """A list of strings; a required one is not empty."""
+    value = structured(value)
     if value is None:
         return [Violation(path, "is required")] if required else []
     if not isinstance(value, list):
@@ -48,15 +63,57 @@ def strings(path: str, value: Any, *, required: bool = False) -> list[Violation]
     ]
 
 
+def string(path: str, value: Any, *, required: bool = False) -> list[Violation]:
+    """A string; a required one is not empty."""
+    if value is None:
+        return [Violation(path, "is required")] if required else []
+    if not isinstance(value, str):
+        return [Violation(path, f"must be a string, not {kind(value)}")]
+    return [Violation(path, "must not be empty")] if required and not value else []
+
+
+def scalar(path: str, value: Any, *, required: bool = False) -> list[Violation]:
+    """A string, or what is written like one: a number or a boolean."""
+    if value is None:
+        return [Violation(path, "is required")] if required else []
+    return [] if isinstance(value, str | int | float) else [Violation(path, f"must be a string, not {kind(value)}")]
+
+
+def one_of(path: str, value: Any, choices: type[StrEnum]) -> list[Violation]:
+    """One of some words, in any case, or absent."""
+    if value is None or (isinstance(value, str) and value.upper() in choices.__members__):
+        return []
+    found = shown(value) if isinstance(value, str) else kind(value)
+    return [Violation(path, f"must be one of {', '.join(choices)}, not {found}")]
+
+
+def duration(path: str, value: Any, *, required: bool = False) -> list[Violation]:
+    """A duration that is written out."""
+    if violations := string(path, value, required=required):
+        return violations
+    try:
+        if value is not None and not math.isfinite(parse_duration(value)):
+            return [Violation(path, "is too long")]
+    except ValueError as error:
+        return [Violation(path, str(error)[:200])]
+    return []
+
+
 def boolean(path: str, value: Any) -> list[Violation]:
-    """True or false, or absent."""
-    if value is None or isinstance(value, bool):
+    """True or false, or absent; also as text, since expressions make texts."""
+    if value is None or isinstance(value, bool) or value in ("true", "false"):
         return []
     return [Violation(path, f"must be true or false, not {kind(value)}")]
 
 
+def truth(value: Any, otherwise: bool) -> bool:
+    """What a boolean says; `otherwise` where it is absent."""
+    return otherwise if value is None else value in (True, "true")
+
+
 def environment(path: str, value: Any) -> list[Violation]:
     """A map of variables to strings, numbers or booleans."""
+    value = structured(value)
     if value is None:
         return []
     if not isinstance(value, dict):

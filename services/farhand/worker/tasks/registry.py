@@ -11,14 +11,24 @@ Its code is never imported here, only in a process of its own for each run
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
+from typing import Any
 
+from farhand.kernel.errors import Violation
 from farhand.kernel.names import check_task_type
-from farhand.worker.tasks.base import InstantTaskType, TaskType
+from farhand.worker.tasks.base import InstantTaskType, Outcome, TaskContext, TaskType
+from farhand.worker.tasks.fail import Fail
 from farhand.worker.tasks.foreign import ForeignTask
+from farhand.worker.tasks.http_request import HttpRequest
+from farhand.worker.tasks.log import Log
 from farhand.worker.tasks.noop import Noop
-from farhand.worker.tasks.shell import ShellCommands
+from farhand.worker.tasks.python_commands import PythonCommands
+from farhand.worker.tasks.python_script import PythonScript
+from farhand.worker.tasks.return_value import Return
+from farhand.worker.tasks.shell_commands import ShellCommands
+from farhand.worker.tasks.shell_script import ShellScript
+from farhand.worker.tasks.sleep import Sleep
 
 log = logging.getLogger(__name__)
 
@@ -42,15 +52,47 @@ class TaskTypes:
         self.running = running
         self.instant = instant
 
+    def get(self, name: str) -> TaskType | None:
+        """The type as one that is run by itself; None where it is not known."""
+        instant = self.instant.get(name)
+        return self.running.get(name) if instant is None else Concluded(instant)
+
     @property
     def names(self) -> list[str]:
         """What hello tells, sorted."""
         return sorted([*self.running, *self.instant])[:MOST_TYPES]
 
 
+class Concluded:
+    """An instant type, run by itself because its properties had to be rendered first."""
+
+    def __init__(self, instant: InstantTaskType) -> None:
+        self.type = instant.type
+        self._instant = instant
+
+    def validate(self, properties: Mapping[str, Any]) -> Sequence[Violation]:
+        """Nothing: it checks them itself."""
+        return ()
+
+    async def run(self, context: TaskContext) -> Outcome:
+        """What the instant type makes of the properties."""
+        return self._instant.conclude(context.properties)
+
+
 def built_in() -> list[TaskType | InstantTaskType]:
     """The types that come with Farhand."""
-    return [Noop(), ShellCommands()]
+    return [
+        Noop(),
+        Fail(),
+        HttpRequest(),
+        Log(),
+        Return(),
+        Sleep(),
+        PythonCommands(),
+        PythonScript(),
+        ShellCommands(),
+        ShellScript(),
+    ]
 
 
 def load(entry_points: Iterable[metadata.EntryPoint] | None = None) -> TaskTypes:

@@ -1,0 +1,117 @@
+"""What the types that run scripts share: a shell, an environment, the log, the outputs.
+
+The commands become one script, handed to the interpreter as one argument:
+`/bin/sh -c "set -e\\nfirst\\nsecond"`. Its exit code decides. Standard output and
+error are the log; lines of outputs (output_lines.py) are the result.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from farhand.kernel.errors import Violation
+from farhand.worker.process_control import ProcessStartError
+from farhand.worker.tasks import properties as check
+from farhand.worker.tasks.base import Level, Outcome, OutcomeState, TaskContext, failed
+from farhand.worker.tasks.output_limit import OUTPUT_LIMIT, too_large
+from farhand.worker.tasks.output_lines import OutputLines
+
+PROCESS_RUNNER = "io.kestra.plugin.core.runner.Process"
+
+LONGEST_ARGUMENT = 128 * 1024 - 1  # bytes; Linux's MAX_ARG_STRLEN with its NUL
+
+_SHARED = frozenset({"beforeCommands", "env", "interpreter", "failFast", "taskRunner"})
+
+
+class ScriptTask:
+    """A type that runs a script. A subclass says what the property is that holds it, and what is run around it."""
+
+    type: ClassVar[str]
+    source: ClassVar[str] = "commands"
+    env: ClassVar[Mapping[str, str]] = {}  # variables that a task may set otherwise
+
+    # ── what subclasses may say ──
+
+    def check_source(self, value: Any) -> list[Violation]:
+        """What is wrong with the property that holds the script."""
+        return check.strings(self.source, value, required=True)
+
+    def prelude(self) -> Sequence[str]:
+        """Lines of shell before everything else, where the interpreter is the usual shell."""
+        return ()
+
+    def lines(self, source: Any) -> Sequence[str]:
+        """The lines for the interpreter that do the work."""
+        return list(check.structured(source))
+
+    def prepare(self, context: TaskContext) -> None:
+        """Write what the lines need into the run's folder."""
+
+    # ── what they share ──
+
+    def validate(self, properties: Mapping[str, Any]) -> Sequence[Violation]:
+        """All that is wrong: unknown names, wrong types, a script that is too long for one argument."""
+        violations = check.unknown_properties(self.type, properties, _SHARED | {self.source})
+        violations += self.check_source(properties.get(self.source))
+        violations += check.strings("beforeCommands", properties.get("beforeCommands"))
+        violations += check.strings("interpreter", properties.get("interpreter"))
+        if check.structured(properties.get("interpreter")) == []:
+            violations.append(Violation("interpreter", "must not be empty"))
+        violations += check.boolean("failFast", properties.get("failFast"))
+        violations += check.environment("env", properties.get("env"))
+        violations += _check_runner(properties.get("taskRunner"))
+        if not violations and (size := len(self.script(properties).encode())) > LONGEST_ARGUMENT:
+            violations.append(
+                Violation(
+                    self.source,
+                    f"{'is' if self.source == 'script' else 'are'} {size} bytes together; "
+                    f"Linux takes {LONGEST_ARGUMENT} in one argument: put them in a file",
+                )
+            )
+        return violations
+
+    async def run(self, context: TaskContext) -> Outcome:
+        """SUCCESS with exit code 0, else FAILED; the outputs are kept either way."""
+        properties = context.properties
+        own = check.structured(properties.get("env")) or {}
+        # What tells the run who it is comes last: a fence that a task could set would guard nothing.
+        env = {**self.env, **{name: check.variable(value) for name, value in own.items()}, **context.env}
+        interpreter = check.structured(properties.get("interpreter")) or ["/bin/sh", "-c"]
+        lines = OutputLines(context.log)
+        self.prepare(context)
+        try:
+            exit_code = await context.run_process(
+                [*interpreter, self.script(properties)], env=env, on_stdout=lines.take
+            )
+        except ProcessStartError as error:
+            context.log(error.message, Level.ERROR)
+            return failed("START_FAILED", error.message)
+        outcome = Outcome(OutcomeState.SUCCESS, exit_code, {"exitCode": exit_code, "vars": lines.vars})
+        if lines.size > OUTPUT_LIMIT:
+            outcome = too_large(lines.size, outcome)
+            context.log(outcome.message, Level.ERROR)
+            return outcome
+        if exit_code == 0:
+            return outcome
+        how = f"exit code {exit_code}" if exit_code > 0 else f"signal {-exit_code}"
+        message = f"the {self.source} ended with {how}"
+        return replace(outcome, state=OutcomeState.FAILED, reason="NONZERO_EXIT", message=message)
+
+    def script(self, properties: Mapping[str, Any]) -> str:
+        """The one argument for the interpreter."""
+        first = ["set -e"] if check.truth(properties.get("failFast"), True) else []
+        prelude = self.prelude() if properties.get("interpreter") is None else ()
+        before = check.structured(properties.get("beforeCommands")) or []
+        return "\n".join([*first, *prelude, *before, *self.lines(properties[self.source])])
+
+
+def _check_runner(value: Any) -> list[Violation]:
+    if value is None:
+        return []
+    if not isinstance(value, dict):
+        return [Violation("taskRunner", f"must be a map with a type, not {check.kind(value)}")]
+    violations = []
+    if value.get("type") != PROCESS_RUNNER:
+        violations.append(Violation("taskRunner.type", f"this worker knows one runner, {PROCESS_RUNNER}"))
+    violations += [Violation(f"taskRunner.{name}", "is not known") for name in value if name != "type"]
+    return violations
