@@ -10,7 +10,9 @@ httpx is imported, and the machine's certificates are read, by the first request
 import asyncio
 import json
 import logging
+import os
 import re
+import socket
 import ssl
 import zlib
 from collections.abc import Mapping, Sequence
@@ -215,8 +217,10 @@ def _root(error: BaseException) -> str:
             return f"the server's certificate is not trusted: {error.verify_message}"
         case ssl.SSLError():
             return f"no TLS with it: {error.reason or error}"
-        case OSError(strerror=str(text)):
-            return text
+        case socket.gaierror():
+            return f"its name leads nowhere: {error.strerror}"
+        case OSError(errno=int(number)):
+            return os.strerror(number)
     return str(error) or type(error).__name__
 
 
