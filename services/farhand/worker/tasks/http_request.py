@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from farhand.kernel.durations import format_duration, parse_duration
 from farhand.kernel.errors import Violation
+from farhand.kernel.kinds import kind
 from farhand.kernel.names import shown
 from farhand.worker.tasks import properties as check
 from farhand.worker.tasks.base import Level, Outcome, OutcomeState, TaskContext, failed
@@ -83,7 +84,7 @@ class HttpRequest:
             for name in sorted(_OPTIONS & options.keys()):
                 violations += check.boolean(f"options.{name}", options[name])
         elif options is not None:
-            violations.append(Violation("options", f"must be a map, not {check.kind(options)}"))
+            violations.append(Violation("options", f"must be a map, not {kind(options)}"))
         return violations
 
     async def run(self, context: TaskContext) -> Outcome:
@@ -242,13 +243,13 @@ def _check_headers(value: Any) -> list[Violation]:
     if headers is None:
         return []
     if not isinstance(headers, dict):
-        return [Violation("headers", f"must be a map of names to values, not {check.kind(headers)}")]
+        return [Violation("headers", f"must be a map of names to values, not {kind(headers)}")]
     violations = []
     for name, item in headers.items():
         if not _HEADER.fullmatch(name):
             violations.append(Violation("headers", f"{shown(name)} can't be the name of a header"))
         elif not isinstance(item, str | int | float):
-            violations.append(Violation(f"headers.{name}", f"must be a string, not {check.kind(item)}"))
+            violations.append(Violation(f"headers.{name}", f"must be a string, not {kind(item)}"))
         elif isinstance(item, str) and not all(" " <= character <= "~" or character == "\t" for character in item):
             violations.append(Violation(f"headers.{name}", "must be ASCII on one line"))
     return violations

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from farhand.kernel.errors import Violation
+from farhand.kernel.kinds import kind
 from farhand.worker.process_control import ProcessStartError
 from farhand.worker.tasks import properties as check
 from farhand.worker.tasks.base import Level, Outcome, OutcomeState, TaskContext, failed
@@ -109,7 +110,7 @@ def _check_runner(value: Any) -> list[Violation]:
     if value is None:
         return []
     if not isinstance(value, dict):
-        return [Violation("taskRunner", f"must be a map with a type, not {check.kind(value)}")]
+        return [Violation("taskRunner", f"must be a map with a type, not {kind(value)}")]
     violations = []
     if value.get("type") != PROCESS_RUNNER:
         violations.append(Violation("taskRunner.type", f"this worker knows one runner, {PROCESS_RUNNER}"))
