@@ -18,6 +18,7 @@ from farhand.scheduler.core.job import (
     JobState,
     Kill,
     Lose,
+    Overdue,
     Return,
     Start,
     Unavailable,
@@ -26,7 +27,7 @@ from farhand.scheduler.core.job import (
 )
 
 ENDS = [JobState.SUCCESS, JobState.WARNING, JobState.FAILED, JobState.KILLED]
-EVENTS = [Assign, Start, End, Lose, Return, Kill, Unavailable, Forbid]
+EVENTS = [Assign, Start, End, Lose, Return, Kill, Unavailable, Forbid, Overdue]
 
 
 class JobMachine(RuleBasedStateMachine):
@@ -95,6 +96,10 @@ class JobMachine(RuleBasedStateMachine):
     @rule()
     def tenant_is_forbidden(self) -> None:
         self.apply(Forbid())
+
+    @rule()
+    def waits_too_long(self) -> None:
+        self.apply(Overdue())
 
     @invariant()
     def terminal_never_changes(self) -> None:

@@ -280,7 +280,7 @@ def complete(db: "MemoryStore", *columns: Any) -> "list[Row]":
         told = {"exit_code": exit_code, "reason": reason, "message": message, "run_us": run_us, "outputs": outputs}
         rest = {name: live[name] for name in ("session_id", "assigned_at", "kill_at")}
         _end(db, key, live["lane_id"], after, **told, **rest, fence=fence, started_at=started, log_end=log_end)
-        recorded.append({"key": key, "fence": fence, "lane_id": live["lane_id"], "ended_at": db.now})
+        recorded.append({"key": key, "fence": fence, "lane_id": live["lane_id"], "ended_at": db.now, "due": False})
     return recorded
 
 
@@ -330,6 +330,7 @@ _ENDINGS: "dict[str, rules.Event]" = {
     "KILLED": rules.Kill(),
     "GROUP_NOT_AVAILABLE": rules.Unavailable(),
     "TENANT_NOT_ALLOWED": rules.Forbid(),
+    "GROUP_WAIT_TIMEOUT": rules.Overdue(),
 }
 
 

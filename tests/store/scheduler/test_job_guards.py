@@ -7,7 +7,7 @@ from farhand.scheduler.core import job as rules
 from farhand.scheduler.core.job import Job, JobState
 from farhand.scheduler.core.session import SessionEvent
 from farhand.scheduler.loops.kills import KILLED
-from farhand.scheduler.store.groups import end_waiting, settle_group
+from farhand.scheduler.store.groups import Ending, end_waiting, settle_group
 from farhand.scheduler.store.queue import give_back, mark_started
 from farhand.scheduler.store.sessions import change_session
 from farhand.scheduler.store.sql import SQL
@@ -16,7 +16,7 @@ from tests.fixtures.scheduler_store import WRITER, MeshStore
 
 LETTER = {Fallback.WAIT: "W", Fallback.FAIL: "F", Fallback.CANCEL: "C"}
 STATES = list(JobState)
-EVENTS = ["start", "stale start", "end", "stale end", "lose", "return", "kill", "unavailable", "forbid"]
+EVENTS = ["start", "stale start", "end", "stale end", "lose", "return", "kill", "unavailable", "forbid", "overdue"]
 
 
 class Played:
@@ -79,6 +79,10 @@ class Played:
             case "unavailable":
                 await change_session(connection, self.session, None, SessionEvent.DRAIN, WRITER, no_log)
                 self.job, _ = rules.step(self.job, rules.Unavailable())
+            case "overdue":
+                lane = await connection.fetchval(SQL["job_place"], self.key)
+                await end_waiting(connection, [(lane, self.key)], Ending("FAILED", "GROUP_WAIT_TIMEOUT", "It waited too long.", None), WRITER)
+                self.job, _ = rules.step(self.job, rules.Overdue())
             case "forbid":
                 await connection.execute("UPDATE scheduler.worker_group SET allowed_tenants = '{other}'")
                 async with connection.transaction():

@@ -102,7 +102,12 @@ class Forbid:
     """Its group no longer allows its tenant."""
 
 
-Event = Assign | Start | End | Lose | Return | Kill | Unavailable | Forbid
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """It has waited for a worker as long as it may (workerGroup.timeout)."""
+
+
+Event = Assign | Start | End | Lose | Return | Kill | Unavailable | Forbid | Overdue
 
 
 class Verdict(StrEnum):
@@ -192,6 +197,10 @@ def _forbid(job: Job, _: Event) -> tuple[Job, Verdict]:
     return replace(job, state=JobState.FAILED, reason="TENANT_NOT_ALLOWED"), Verdict.DONE
 
 
+def _overdue(job: Job, _: Event) -> tuple[Job, Verdict]:
+    return replace(job, state=JobState.FAILED, reason="GROUP_WAIT_TIMEOUT"), Verdict.DONE
+
+
 def _keep(job: Job, _: Event) -> tuple[Job, Verdict]:
     return job, Verdict.UNCHANGED
 
@@ -209,6 +218,7 @@ TABLE: dict[tuple[JobState, type], Step] = {
     (JobState.CREATED, Kill): _kill_waiting,
     (JobState.CREATED, Unavailable): _unavailable,
     (JobState.CREATED, Forbid): _forbid,
+    (JobState.CREATED, Overdue): _overdue,
     **{(state, Start): _start for state in HELD},
     **{(state, End): _end for state in HELD},
     **{(state, Lose): _lose for state in HELD},
@@ -218,11 +228,12 @@ TABLE: dict[tuple[JobState, type], Step] = {
     (JobState.KILLING, Kill): _keep,
     **{(state, Unavailable): _keep for state in HELD},
     **{(state, Forbid): _keep for state in HELD},  # "running ones finish"
+    **{(state, Overdue): _keep for state in HELD},  # a claim was faster
     **{(state, Start): _stale for state in FINAL},
     **{(state, End): _end_again for state in FINAL},
     **{(state, Lose): _stale for state in FINAL},
     **{(state, Return): _stale for state in FINAL},
-    **{(state, event): _keep for state in FINAL for event in (Kill, Unavailable, Forbid)},  # P3
+    **{(state, event): _keep for state in FINAL for event in (Kill, Unavailable, Forbid, Overdue)},  # P3
 }
 
 

@@ -60,11 +60,13 @@ class Completion(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """What became of a result: RECORDED, DUPLICATE, STALE or UNKNOWN."""
+    """What became of a result: RECORDED, DUPLICATE, STALE or UNKNOWN. `due`: with it, or with another that was
+    recorded in the same moment, an execution is to be looked at."""
 
     status: str
     lane_id: int = 0
     ended_at: datetime | None = None
+    due: bool = False
 
 
 class Lanes:
@@ -211,7 +213,10 @@ async def complete(connection: Connection, results: Sequence[Completion], writer
             [r.log_end for r in unique],
             writer,
         )
-        answers = {(row["key"], row["fence"]): Recorded("RECORDED", row["lane_id"], row["ended_at"]) for row in rows}
+        answers = {
+            (row["key"], row["fence"]): Recorded("RECORDED", row["lane_id"], row["ended_at"], row["due"])
+            for row in rows
+        }
         others = [ref for ref in first if ref not in answers]
         if others:
             rows = await connection.fetch(SQL["judge"], [key for key, _ in others], [fence for _, fence in others])

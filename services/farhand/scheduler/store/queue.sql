@@ -1,8 +1,10 @@
 -- The statements of the hot path and of everything that moves a job. Each says what it guarantees.
 --
--- Locks are taken in one order: worker_group rows by uid, then session rows by id, then live and
--- queue rows by key, then tally rows by lane. "Lock, then look in the next statement": a statement
--- that locks sees the rows as they are after the wait, but its subqueries see them as of its start.
+-- Locks are taken in one order: execution rows by key (executions.sql), then worker_group rows by uid,
+-- then session rows by id, then live and queue rows by key, then tally rows by lane. What ends a job,
+-- or brings it back, appends to step_due for the execution that waits for it, and locks no execution.
+-- "Lock, then look in the next statement": a statement that locks sees the rows as they are after the
+-- wait, but its subqueries see them as of its start.
 --
 -- Plans are made once and kept, with joins in the order in which they are written (runtime.database,
 -- hot connections): the arrays of a batch first, then tables by their keys.
@@ -131,7 +133,7 @@ UPDATE scheduler.live l SET started_at = now() FROM r WHERE l.key = r.key RETURN
 
 -- name: complete
 -- Records results whose fence is the live one, and no others; a job that is being killed ends KILLED
--- (P3, P4, P9). Only the worker that the job was assigned to is heard.
+-- (P3, P4, P9). Only the worker that the job was assigned to is heard. `due`: executions are to be looked at.
 WITH r AS MATERIALIZED (
     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::int[], $6::text[], $7::text[],
                          $8::bigint[], $9::bytea[], $10::bigint[])
@@ -155,8 +157,11 @@ WITH r AS MATERIALIZED (
     INSERT INTO scheduler.tally AS t (lane_id, writer, queued, live, ended)
     SELECT lane_id, $11, 0, -count(*), count(*) FROM locked GROUP BY lane_id ORDER BY lane_id
     ON CONFLICT (lane_id, writer) DO UPDATE SET live = t.live + excluded.live, ended = t.ended + excluded.ended
+), due AS (
+    INSERT INTO scheduler.step_due (execution_key)
+    SELECT DISTINCT t.execution_key FROM locked k JOIN scheduler.task_run t ON t.job_key = k.key RETURNING id
 )
-SELECT key, fence, lane_id, now() AS ended_at FROM locked;
+SELECT key, fence, lane_id, now() AS ended_at, EXISTS (SELECT FROM due) AS due FROM locked;
 
 -- name: judge
 -- What became of results that were not recorded now. A fence that is neither live nor recorded was
@@ -214,6 +219,9 @@ WITH taken AS MATERIALIZED (
     FROM judged GROUP BY lane_id ORDER BY lane_id
     ON CONFLICT (lane_id, writer) DO UPDATE
     SET queued = t.queued + excluded.queued, live = t.live + excluded.live, ended = t.ended + excluded.ended
+), due AS (
+    INSERT INTO scheduler.step_due (execution_key)
+    SELECT DISTINCT t.execution_key FROM judged k JOIN scheduler.task_run t ON t.job_key = k.key
 )
 SELECT key, fence, state FROM judged;
 
@@ -233,6 +241,9 @@ WITH taken AS (
     INSERT INTO scheduler.tally AS t (lane_id, writer, queued, live, ended)
     SELECT lane_id, $8, -count(*), 0, count(*) FROM taken GROUP BY lane_id ORDER BY lane_id
     ON CONFLICT (lane_id, writer) DO UPDATE SET queued = t.queued + excluded.queued, ended = t.ended + excluded.ended
+), due AS (
+    INSERT INTO scheduler.step_due (execution_key)
+    SELECT DISTINCT t.execution_key FROM taken k JOIN scheduler.task_run t ON t.job_key = k.key
 )
 SELECT key FROM taken;
 
