@@ -81,7 +81,12 @@ class Played:
                 self.job, _ = rules.step(self.job, rules.Unavailable())
             case "overdue":
                 lane = await connection.fetchval(SQL["job_place"], self.key)
-                await end_waiting(connection, [(lane, self.key)], Ending("FAILED", "GROUP_WAIT_TIMEOUT", "It waited too long.", None), WRITER)
+                await end_waiting(
+                    connection,
+                    [(lane, self.key)],
+                    Ending("FAILED", "GROUP_WAIT_TIMEOUT", "It waited too long.", None),
+                    WRITER,
+                )
                 self.job, _ = rules.step(self.job, rules.Overdue())
             case "forbid":
                 await connection.execute("UPDATE scheduler.worker_group SET allowed_tenants = '{other}'")

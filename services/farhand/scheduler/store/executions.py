@@ -190,7 +190,8 @@ async def take_due(connection: Connection, keys: Sequence[int]) -> None:
 
 
 async def read_runs(connection: Connection, keys: Sequence[int]) -> dict[int, list[Found]]:
-    """All task runs of these executions, in the order of their creation, with where their jobs are."""
+    """All task runs of these executions, in the order of their creation; those that have not ended with their
+    jobs, as they are."""
     runs: dict[int, list[Found]] = {key: [] for key in keys}
     for row in await connection.fetch(SQL["runs_of_executions"], keys):
         runs[row["execution_key"]].append(_found(row))
@@ -286,7 +287,7 @@ def _locked(row: Record) -> Locked:
 
 def _found(row: Record) -> Found:
     job = None
-    if row["job_key"] is not None:
+    if row["job_key"] is not None and row["state"] in ("CREATED", "KILLING"):
         job = JobView(
             JobState(row["job_state"]), row["job_reason"] or "", row["job_message"] or "", row["waiting_since"]
         )

@@ -2,8 +2,9 @@
 
 from asyncpg import Connection
 
-SEQUENCES = ("fence", "epoch", "job_key")
-"""What was handed out may never be handed out again: fencing tokens, session epochs, jobs."""
+SEQUENCES = ("fence", "epoch", "job_key", "execution_key", "task_run_key")
+"""What was handed out may never be handed out again: fencing tokens, session epochs, the ids of jobs, executions
+and task runs."""
 
 BUMP = 1 << 32
 """More of each than a scheduler hands out between two backups: at 10,000 a second, in five days."""
