@@ -184,6 +184,7 @@ class Replica:
             writer=name,
             on_ended=signals.jobs_changed,
             on_started=signals.jobs_changed,
+            on_due=lambda: None,
             on_recorded=lambda *_: None,
         )
         self._janitor = Janitor(signals.sessions, signals.kills, now=process.clock)

@@ -1,9 +1,10 @@
-"""Public job ids: the queue's key, made unguessable at a glance and safe to mistype.
+"""Public ids of jobs, executions and task runs: their keys, made unguessable at a glance and safe to mistype.
 
 A job's key is a bigint from one sequence. Its public id is a bijection of it (no
 second column, no second index): multiplied by an odd constant modulo 2^60,
 written as 12 characters of Crockford's base 32 behind one check character. It is
-no secret; access is checked where the job is read.
+no secret; access is checked where the job is read. Executions and task runs have
+keys of their own sequences, and a letter before the same 13 characters: "x", "t".
 """
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -44,3 +45,18 @@ def decode(job_id: str) -> int | None:
     if number % 31 != check:
         return None
     return (number * _INVERSE) & _MASK or None
+
+
+def execution_id(key: int) -> str:
+    """The public id of an execution."""
+    return "x" + encode(key)
+
+
+def execution_key(id: str) -> int | None:
+    """The key of an execution's public id; None where it can't be one."""
+    return decode(id[1:]) if id[:1] in ("x", "X") else None
+
+
+def task_run_id(key: int) -> str:
+    """The public id of a task run."""
+    return "t" + encode(key)

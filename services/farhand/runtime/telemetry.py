@@ -13,6 +13,8 @@ import contextlib
 import os
 import re
 import threading
+from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 RATIO = "FARHAND_TRACE_RATIO"
 _FLUSH_SECONDS = 2.0
+_announced: ContextVar[SpanContext | None] = ContextVar("announced", default=None)
 # https://www.w3.org/TR/trace-context/#traceparent-header, version 00
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
@@ -71,10 +74,23 @@ def configure(service: str) -> Telemetry:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
     from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+
+    class Ids(RandomIdGenerator):
+        """Random, save for a span that was announced before it was made (start_span_as)."""
+
+        def generate_span_id(self) -> int:
+            announced = _announced.get()
+            return announced.span_id if announced else super().generate_span_id()
+
+        def generate_trace_id(self) -> int:
+            announced = _announced.get()
+            return announced.trace_id if announced else super().generate_trace_id()
 
     provider = TracerProvider(
         sampler=ParentBased(TraceIdRatioBased(ratio)),
+        id_generator=Ids(),
         resource=Resource.create(
             {"service.name": f"farhand-{service}", "service.version": importlib.metadata.version("farhand")}
         ),
@@ -104,6 +120,27 @@ def traceparent(span_or_context: Span | Context | None) -> str:
     if not context.is_valid:
         return ""
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+
+
+def announce_span(parent: str) -> str:
+    """The traceparent of a span that will be recorded later, by `start_span_as`, perhaps by another process: what
+    it is to have below it can begin now. `parent`: a traceparent, or empty. Empty where tracing is off and there
+    is no parent; not sampled where it is not to be recorded."""
+    # Never ended, so never exported: it gives the ids, and whether it is sampled.
+    return traceparent(tracer().start_span("announced", context=parent_context(parent) or Context()))
+
+
+def start_span_as(
+    announced: str, name: str, *, parent: str, start_time: int, attributes: Mapping[str, str | int]
+) -> Span:
+    """The span that was announced. Times are nanoseconds since 1970."""
+    token = _announced.set(_parse(announced))
+    try:
+        return tracer().start_span(
+            name, context=parent_context(parent) or Context(), start_time=start_time, attributes=attributes
+        )
+    finally:
+        _announced.reset(token)
 
 
 def sampled(traceparent: str) -> bool:

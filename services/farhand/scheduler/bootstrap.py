@@ -7,10 +7,12 @@ import random
 import secrets
 import time
 from collections.abc import AsyncIterator
+from typing import Any, cast
 
 import asyncpg
 
 from farhand.api.scheduler.v1 import (
+    execution_service_pb2_grpc,
     group_service_pb2_grpc,
     job_service_pb2_grpc,
     worker_control_service_pb2_grpc,
@@ -33,6 +35,8 @@ from farhand.scheduler.loops.deletion import Deletion
 from farhand.scheduler.loops.dispatch import Dispatch
 from farhand.scheduler.loops.doorbell import Doorbell
 from farhand.scheduler.loops.enqueue import Enqueue
+from farhand.scheduler.loops.executions import Executions
+from farhand.scheduler.loops.flow_source import FlowSource
 from farhand.scheduler.loops.group_commit import HotConnection
 from farhand.scheduler.loops.janitor import Janitor
 from farhand.scheduler.loops.kills import Kills
@@ -44,17 +48,24 @@ from farhand.scheduler.loops.report import Report
 from farhand.scheduler.loops.results import Results
 from farhand.scheduler.loops.sessions import Sessions
 from farhand.scheduler.loops.signals import Signals
+from farhand.scheduler.loops.stepping import Stepping
+from farhand.scheduler.loops.steps import Steps
 from farhand.scheduler.loops.stream import Streams
 from farhand.scheduler.loops.upkeep import Upkeep
 from farhand.scheduler.rpc.access import ACCESS, LENIENT, SERVICE_NAMES
 from farhand.scheduler.rpc.append_logs import AppendLogs
 from farhand.scheduler.rpc.declared_groups import DeclaredGroups
+from farhand.scheduler.rpc.execution_service import ExecutionRooms, ExecutionServicer
+from farhand.scheduler.rpc.execution_tails import ExecutionTails
+from farhand.scheduler.rpc.execution_watching import ExecutionWatching
+from farhand.scheduler.rpc.execution_wire import decode_outputs, encode_task
 from farhand.scheduler.rpc.explanations import Explanations
 from farhand.scheduler.rpc.group_service import GroupServicer
 from farhand.scheduler.rpc.hello import Welcomer
 from farhand.scheduler.rpc.job_service import JobServicer, Rooms
 from farhand.scheduler.rpc.submits import Submits
 from farhand.scheduler.rpc.tails import Tails
+from farhand.scheduler.rpc.visible_executions import VisibleExecutions
 from farhand.scheduler.rpc.visible_jobs import VisibleJobs
 from farhand.scheduler.rpc.watching import Poll, Watching
 from farhand.scheduler.rpc.wire import encode_status, system_line
@@ -101,7 +112,7 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
             writer=f"{replica}/copy",
             encode_log=encode_log,
             on_change=signals.groups_changed,
-            on_ended=signals.jobs_changed,
+            on_ended=signals.jobs_ended,
         )
 
         def lease_of(group_uid: str) -> int:
@@ -129,12 +140,23 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
             encode_log=encode_log,
             encode_status=encode_status,
         )
+        stepping = Stepping(
+            lambda: copy.declared,
+            writer=f"{replica}/steps",
+            encode_log=encode_log,
+            encode_task=encode_task,
+            decode_outputs=decode_outputs,
+            payload_limit=settings.max_payload,
+        )
+        steps = Steps(hot(), stepping, copy, signals)
+        signals.wake_steps = steps.wake
         results = Results(
             hot(),
             hot(),
             writer=f"{replica}/results",
             on_ended=signals.jobs_changed,
             on_started=signals.jobs_changed,
+            on_due=signals.wake_steps,
             on_recorded=tracing.recorded,
         )
         logs = LogWriter(
@@ -155,7 +177,7 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
             signals.kills,
             writer=f"{replica}/deletion",
             encode_log=encode_log,
-            on_ended=signals.jobs_changed,
+            on_ended=signals.jobs_ended,
         )
 
         workers = WorkerService(
@@ -191,6 +213,18 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
             explanations=Explanations(jobs, reading),
             reading=reading,
         )
+        executions = VisibleExecutions(reading)
+        execution_rooms = ExecutionRooms(
+            orders=Executions(pool, FlowSource(channel), changes, signals),
+            executions=executions,
+            watching=ExecutionWatching(executions, changes, poll),
+            tails=ExecutionTails(executions, rooms.tails, changes, poll),
+            reading=reading,
+        )
+        execution_service_pb2_grpc.add_ExecutionServiceServicer_to_server(
+            cast(Any, ExecutionServicer)(execution_rooms),
+            server,  # ReadFile is not there yet: UNIMPLEMENTED
+        )
         job_service_pb2_grpc.add_JobServiceServicer_to_server(JobServicer(rooms), server)
         group_service_pb2_grpc.add_GroupServiceServicer_to_server(GroupServicer(rooms.groups, reading), server)
         worker_control_service_pb2_grpc.add_WorkerControlServiceServicer_to_server(
@@ -221,6 +255,7 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
                     logs.commits.run(),
                     reads.run(),
                     signals.dispatch.run(),
+                    steps.run(),
                     janitor.run(),
                     rebalance.run(),
                     Leader(lambda: connect(url)).run_while_leading(lead),

@@ -45,7 +45,7 @@ def main() -> None:
         connection = await connect(settings.database_url)
         try:
             for name, value in (await bump(connection, settings.by)).items():
-                print(f"{name:<8} continues after {value}")
+                print(f"{name:<13} continues after {value}")
         except UndefinedTableError:
             raise StartupError("This database has no scheduler's schema; was it restored?") from None
         finally:

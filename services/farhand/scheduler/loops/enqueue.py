@@ -128,7 +128,7 @@ class Enqueue:
                 row["uid"]: row
                 for row in await connection.fetch(SQL["lock_groups_for_enqueue"], sorted({name[0] for name in names}))
             }
-            refusal = {name: _refuse(groups.get(name[0]), name[1]) for name in names}
+            refusal = {name: refusal_of(groups.get(name[0]), name[1]) for name in names}
             checked = [
                 tuple(
                     (refusal[row.group_uid, row.tenant, row.task_type] or row) if isinstance(row, NewJob) else row
@@ -244,7 +244,7 @@ def _try_place(declared: Declared, row: JobRow) -> Placement | FarhandError:
         return error
 
 
-def _refuse(group: Record | None, tenant: str) -> FarhandError | None:
+def refusal_of(group: Record | None, tenant: str) -> FarhandError | None:
     """Why the group as it is under its lock takes no job of this tenant; None: it does."""
     if group is None or group["gone"]:
         return NotFound("The worker group was deleted a moment ago.")

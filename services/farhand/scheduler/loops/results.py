@@ -20,7 +20,8 @@ GATHER_STARTS_SECONDS = 0.02
 
 
 class Results:
-    """See the module. `on_ended` is told the keys of jobs that ended, `on_started` of those that started."""
+    """See the module. `on_ended` is told the keys of jobs that ended, `on_started` of those that started; `on_due`
+    that executions are to be looked at."""
 
     def __init__(
         self,
@@ -30,11 +31,13 @@ class Results:
         writer: str,
         on_ended: Callable[[list[int]], None],
         on_started: Callable[[list[int]], None],
+        on_due: Callable[[], None],
         on_recorded: Callable[[Outstanding, Completion, Recorded], None],
     ) -> None:
         self._writer = writer
         self._on_ended = on_ended
         self._on_started = on_started
+        self._on_due = on_due
         self._on_recorded = on_recorded
         self.completions: GroupCommit[Sequence[Completion], list[Recorded]] = GroupCommit(
             "complete", completions, self._write, weigh=len
@@ -66,6 +69,8 @@ class Results:
         answers = await queue.complete(connection, flat, self._writer)
         reach("result committed")
         self._on_ended([c.key for c, a in zip(flat, answers, strict=True) if a.status == "RECORDED"])
+        if any(answer.due for answer in answers):
+            self._on_due()
         parts: list[list[Recorded] | Exception] = []
         start = 0
         for completions in batch:

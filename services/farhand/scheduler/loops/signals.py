@@ -9,12 +9,16 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from farhand.kernel.errors import Unavailable
+from farhand.scheduler.loops import tracing
 from farhand.scheduler.loops.changes import Changes
 from farhand.scheduler.loops.dispatch import Dispatch
 from farhand.scheduler.loops.doorbell import Doorbell, Ring
+from farhand.scheduler.loops.frames import Cancels
 from farhand.scheduler.loops.kills import Kills
 from farhand.scheduler.loops.sessions import Sessions
+from farhand.scheduler.loops.stepping import GRACE_MS, Stepped
 from farhand.scheduler.loops.stream import Streams
+from farhand.scheduler.store.executions import MarkedKill
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +35,7 @@ class Signals:
     kills: Kills = field(init=False)
     refresh_copy: Callable[[], Awaitable[None]] = field(init=False)
     on_groups: Callable[[frozenset[str]], object] = field(init=False)
+    wake_steps: Callable[[], None] = field(default=lambda: None)
     on_word: Callable[[Ring], None] = field(default=lambda _: None)
     _errands: "asyncio.Queue[Ring]" = field(default_factory=asyncio.Queue)
 
@@ -38,13 +43,13 @@ class Signals:
         """Jobs wait in these groups (uids); these jobs (keys) ended at once."""
         groups = set(groups)
         self.dispatch.wake(groups)
-        self.changes.publish_jobs(ended)
+        self.jobs_ended(ended)
         self.doorbell.ring(groups=groups)
 
     def moved(self, groups: Sequence[str], ended: Sequence[int], returned: Sequence[int]) -> None:
         """In these groups these jobs ended, and these wait again."""
         self.dispatch.wake(groups)
-        self.jobs_changed([*ended, *returned])
+        self.jobs_ended([*ended, *returned])
         if returned:
             self.doorbell.ring(groups=set(groups))
 
@@ -54,6 +59,41 @@ class Signals:
             self.changes.publish_jobs(keys)
             self.doorbell.ring(jobs=True)
 
+    def jobs_ended(self, keys: Collection[int]) -> None:
+        """These jobs ended, or wait again; executions may wait for that."""
+        self.jobs_changed(keys)
+        if keys:
+            self.wake_steps()
+
+    def execution_due(self, key: int) -> None:
+        """This execution was created, or is to be ended."""
+        self.changes.publish_executions([key])
+        self.wake_steps()
+        self.doorbell.ring(jobs=True)
+
+    def stepped(self, stepped: Stepped) -> None:
+        """Executions moved; jobs wait, ended, or are to be killed."""
+        if stepped.groups:
+            self.dispatch.wake(stepped.groups)
+            self.doorbell.ring(groups=stepped.groups)
+        self.jobs_ended(stepped.ended)
+        self._send_kills(stepped.killed)
+        self.changes.publish_executions(stepped.executions)
+        self.doorbell.ring(jobs=True)
+        for execution, state in stepped.over:
+            tracing.execution_ended(execution, state)
+
+    def _send_kills(self, jobs: Sequence[MarkedKill]) -> None:
+        by_session: dict[int, list[tuple[int, int, int]]] = {}
+        for job in jobs:
+            by_session.setdefault(job.session_id, []).append((job.key, job.fence, GRACE_MS))
+        for session_id, cancels in by_session.items():
+            if (stream := self.streams.get(session_id)) is not None:
+                stream.put(Cancels(cancels))
+        if jobs:
+            self.changes.publish_jobs([job.key for job in jobs])
+            self.doorbell.ring(kills=True, jobs=True)
+
     def log_grew(self, key: int) -> None:
         """The log of this job has more."""
         self.changes.publish_log(key)
@@ -62,6 +102,7 @@ class Signals:
     def killed(self, key: int) -> None:
         """This job ended, or is to be ended, or will not start."""
         self.changes.publish_jobs([key])
+        self.wake_steps()
         self.doorbell.ring(kills=True, jobs=True)
 
     def sessions_changed(self, sessions: Sequence[int]) -> None:
@@ -81,6 +122,7 @@ class Signals:
         """Another replica rang."""
         self.on_word(ring)
         if ring.everything:
+            self.wake_steps()
             self.dispatch.wake(self.streams.groups())
         else:
             self.dispatch.wake(ring.groups)

@@ -1,7 +1,9 @@
-"""The scheduler's spans of a job's trace: queue wait, assign, record.
+"""The scheduler's spans of a job's trace (queue wait, assign, record), and of an execution's: itself.
 
 All are children of the job's submit, so that a trace reads from left to right:
-submit, queue wait, assign, run (the worker's), record. Only sampled jobs cost anything.
+submit, queue wait, assign, run (the worker's), record. Of an execution all that is of its
+jobs is below the one span that is the execution, which is recorded at its end, with the
+time of its creation. Only what is sampled costs anything.
 A job that failed or was killed is worth a line of the log too, and it carries the trace's id.
 """
 
@@ -11,9 +13,10 @@ from collections.abc import Sequence
 
 from opentelemetry.trace import INVALID_SPAN, Span, use_span
 
-from farhand.kernel.job_id import encode
-from farhand.runtime.telemetry import parent_context, sampled, tracer
+from farhand.kernel.job_id import encode, execution_id
+from farhand.runtime.telemetry import parent_context, sampled, start_span_as, tracer
 from farhand.scheduler.loops.stream import Outstanding
+from farhand.scheduler.store.executions import Locked
 from farhand.scheduler.store.queue import Claimed, Completion, Recorded
 
 log = logging.getLogger(__name__)
@@ -59,3 +62,18 @@ def recorded(outstanding: Outstanding, completion: Completion, answer: Recorded)
                 },
             )
     span.end(max(end, time.time_ns()))
+
+
+def execution_ended(execution: Locked, state: str) -> None:
+    """An execution ended in a step: the span that its jobs are below."""
+    if execution.traceparent and sampled(execution.traceparent):
+        about = {
+            "farhand.execution": execution_id(execution.key),
+            "farhand.flow": f"{execution.namespace}.{execution.flow_id}",
+            "farhand.state": state,
+        }
+        start, end = (int(moment.timestamp() * 1e9) for moment in (execution.created_at, execution.now))
+        span = start_span_as(
+            execution.traceparent, "execution", parent=execution.parent_span or "", start_time=start, attributes=about
+        )
+        span.end(max(start, end))

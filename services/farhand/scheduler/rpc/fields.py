@@ -1,4 +1,4 @@
-"""The fields that many requests have: job ids, bounded durations, and the tokens that we give out and get back.
+"""What many requests have: job ids, bounded durations, the caller's trace, and tokens that we give out and get back.
 
 A token is text of ours in URL-safe base 64, which clients are told not to look
 into. It names what it is for, so one that comes back to the wrong place is refused.
@@ -9,6 +9,7 @@ import binascii
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
+from grpc.aio import ServicerContext
 
 from farhand.kernel.durations import format_duration
 from farhand.kernel.errors import InvalidArgument, NotFound, Violation
@@ -18,6 +19,14 @@ from farhand.runtime.wire import seconds
 
 # google.protobuf.Duration: about 10,000 years.
 _MOST_SECONDS = 315_576_000_000
+
+
+def caller_traceparent(context: ServicerContext[Any, Any]) -> str:
+    """The W3C "traceparent" of a call's metadata; empty: it has none."""
+    for name, value in context.invocation_metadata() or ():
+        if name == "traceparent":
+            return value if isinstance(value, str) else ""
+    return ""
 
 
 def job_key(job_id: str) -> int:

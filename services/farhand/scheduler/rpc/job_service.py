@@ -11,6 +11,7 @@ from grpc.aio import ServicerContext
 from farhand.api.scheduler.v1 import job_service_pb2 as messages
 from farhand.api.scheduler.v1 import job_service_pb2_grpc
 from farhand.kernel.errors import InvalidArgument, Violation
+from farhand.kernel.job_id import execution_id
 from farhand.kernel.names import DEFAULT_TENANT
 from farhand.runtime.raw_batch import RawBatch
 from farhand.runtime.security import Identity, identity
@@ -18,7 +19,7 @@ from farhand.scheduler.core.record import JobRecord
 from farhand.scheduler.core.submission import Fresh
 from farhand.scheduler.rpc.declared_groups import DeclaredGroups
 from farhand.scheduler.rpc.explanations import Explanations
-from farhand.scheduler.rpc.fields import bounded, make_token, read_token, wrong_token
+from farhand.scheduler.rpc.fields import bounded, caller_traceparent, make_token, read_token, wrong_token
 from farhand.scheduler.rpc.ports import Kills
 from farhand.scheduler.rpc.submits import Submits
 from farhand.scheduler.rpc.tails import Tails
@@ -26,6 +27,7 @@ from farhand.scheduler.rpc.validation import check_admits
 from farhand.scheduler.rpc.visible_jobs import VisibleJobs
 from farhand.scheduler.rpc.watching import Watching
 from farhand.scheduler.rpc.wire import fresh_message, job_message, job_states
+from farhand.scheduler.store.execution_reads import read_execution_of_job
 from farhand.scheduler.store.jobs import list_jobs, read_lost
 from farhand.scheduler.store.reading import Reading
 
@@ -59,7 +61,7 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
         self, request: messages.SubmitJobRequest, context: ServicerContext[Any, Any]
     ) -> messages.SubmitJobResponse:
         """See the proto."""
-        key, row = await self._rooms.submits.one(request, identity(context), _traceparent(context))
+        key, row = await self._rooms.submits.one(request, identity(context), caller_traceparent(context))
         if isinstance(key, Fresh):
             return messages.SubmitJobResponse(job=fresh_message(key, row))
         record = await self._rooms.jobs.again(key, full=True)
@@ -69,14 +71,19 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
         self, request: RawBatch[messages.BatchSubmitJobsRequest], context: ServicerContext[Any, Any]
     ) -> messages.BatchSubmitJobsResponse:
         """See the proto. `access.LENIENT` says how the request is read."""
-        return await self._rooms.submits.many(request, identity(context), _traceparent(context))
+        return await self._rooms.submits.many(request, identity(context), caller_traceparent(context))
 
     async def GetJob(
         self, request: messages.GetJobRequest, context: ServicerContext[Any, Any]
     ) -> messages.GetJobResponse:
         """See the proto."""
         record = await self._rooms.jobs.find(request.id, identity(context), full=True)
-        return messages.GetJobResponse(job=await self._with_lost(record))
+        job = await self._with_lost(record)
+        async with self._rooms.reading.connection() as connection:
+            execution = await read_execution_of_job(connection, record.key)
+        if execution is not None:
+            job.execution = execution_id(execution)
+        return messages.GetJobResponse(job=job)
 
     async def ListJobs(
         self, request: messages.ListJobsRequest, context: ServicerContext[Any, Any]
@@ -156,10 +163,3 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
             return job_message(record)
         async with self._rooms.reading.connection() as connection:
             return job_message(record, lost=await read_lost(connection, record.key))
-
-
-def _traceparent(context: ServicerContext[Any, Any]) -> str:
-    for name, value in context.invocation_metadata() or ():
-        if name == "traceparent":
-            return value if isinstance(value, str) else ""
-    return ""

@@ -68,7 +68,7 @@ class SpecCheck:
             or spec.fallback not in _FALLBACKS
             or not 1 <= deliveries <= MOST_DELIVERIES
             or task.HasField("timeout")
-            or (len(body) > _FLAT_BYTES and _too_deep(task.properties))
+            or (len(body) > _FLAT_BYTES and too_deep(task.properties))
         ):
             self._look_closely(spec, path, names, len(body))
         return JobRow(
@@ -113,7 +113,7 @@ class SpecCheck:
                 )
             )
         wrong += check_duration(f"{path}.task.timeout", spec.task.timeout)
-        if _too_deep(spec.task.properties):
+        if too_deep(spec.task.properties):
             raise InvalidArgument.of(
                 *wrong,
                 Violation(
@@ -144,7 +144,7 @@ def check_request_id(request_id: str) -> None:
         raise InvalidArgument.of(*wrong)
 
 
-def _too_deep(properties: Struct, levels: int = MOST_LEVELS) -> bool:
+def too_deep(properties: Struct, levels: int = MOST_LEVELS) -> bool:
     """kernel.nesting.too_deep, for what is still a message."""
     return levels == 0 or any(_value_too_deep(value, levels - 1) for value in properties.fields.values())
 
@@ -152,7 +152,7 @@ def _too_deep(properties: Struct, levels: int = MOST_LEVELS) -> bool:
 def _value_too_deep(value: Value, levels: int) -> bool:
     match value.WhichOneof("kind"):
         case "struct_value":
-            return _too_deep(value.struct_value, levels)
+            return too_deep(value.struct_value, levels)
         case "list_value":
             return levels == 0 or any(_value_too_deep(item, levels - 1) for item in value.list_value.values)
     return False

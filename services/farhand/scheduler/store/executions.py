@@ -56,13 +56,11 @@ class Locked:
 
 
 class Found(NamedTuple):
-    """A task run as it was found: its key, its job's (None: it has none), and when that started and ended, where
-    the step has still to write it down."""
+    """A task run as it was found: its key, its job's (None: it has none), and when it started, as far as is known."""
 
     key: int
     job_key: int | None
     started_at: datetime | None
-    job_ended_at: datetime | None
     run: Run
 
 
@@ -138,9 +136,7 @@ async def remember_request(
     connection: Connection, tenant: str, request_id: str, body_hash: bytes, execution_key: int
 ) -> bool:
     """Whether the id was new; now it is this execution's."""
-    found = await connection.fetchval(
-        SQL["remember_execution_request"], tenant, request_id, body_hash, execution_key
-    )
+    found = await connection.fetchval(SQL["remember_execution_request"], tenant, request_id, body_hash, execution_key)
     return found is not None
 
 
@@ -160,9 +156,11 @@ async def ask_kill(connection: Connection, key: int) -> None:
     await connection.execute(SQL["ask_execution_kill"], key)
 
 
-async def live_jobs(connection: Connection, key: int) -> list[int]:
-    """The jobs of an execution that workers have. In a transaction or not."""
-    return [row["key"] for row in await connection.fetch(SQL["live_jobs_of_execution"], key)]
+async def read_kill(connection: Connection, key: int) -> tuple[str, list[int]] | None:
+    """An execution's state, and its jobs that workers have and whose kill they have not confirmed; None: it is not
+    there. In a transaction or not."""
+    row = await connection.fetchrow(SQL["kill_of_execution"], key)
+    return (row["state"], row["unconfirmed"]) if row else None
 
 
 # ── a step ──
@@ -304,7 +302,7 @@ def _found(row: Record) -> Found:
         row["reason"] or "",
         row["message"] or "",
     )
-    return Found(row["key"], row["job_key"], row["started_at"] or row["job_started_at"], row["job_ended_at"], run)
+    return Found(row["key"], row["job_key"], row["started_at"] or row["job_started_at"], run)
 
 
 def _columns(rows: Sequence[Sequence[object]]) -> list[list[object]]:

@@ -75,7 +75,7 @@ SELECT t.execution_key, t.key, t.task_id, t.iteration, t.attempt, t.state, t.job
        CASE WHEN d.key IS NOT NULL THEN d.state WHEN l.key IS NULL THEN 'CREATED'
             WHEN l.kill_at IS NOT NULL THEN 'KILLING' WHEN l.started_at IS NOT NULL THEN 'RUNNING'
             ELSE 'ASSIGNED' END AS job_state,
-       d.reason AS job_reason, d.message AS job_message, d.started_at AS job_started_at, d.ended_at AS job_ended_at,
+       d.reason AS job_reason, d.message AS job_message, d.started_at AS job_started_at,
        greatest(j.created_at, (SELECT max(b.lost_at) FROM scheduler.lost_delivery b WHERE b.key = j.key)) AS waiting_since
 FROM unnest($1::bigint[]) AS w(key) JOIN scheduler.task_run t ON t.execution_key = w.key
 LEFT JOIN scheduler.live l ON l.key = t.job_key AND t.state IN ('CREATED', 'KILLING')
@@ -142,6 +142,8 @@ WHERE l.key = r.key RETURNING l.key, l.fence, l.session_id;
 -- name: jobs_that_ended
 SELECT d.key FROM unnest($1::bigint[]) AS w(key) JOIN scheduler.done d ON d.key = w.key;
 
--- name: live_jobs_of_execution
--- What a worker has of it.
-SELECT l.key FROM scheduler.task_run t JOIN scheduler.live l ON l.key = t.job_key WHERE t.execution_key = $1 ORDER BY l.key;
+-- name: kill_of_execution
+-- Where an execution's kill has come: its state, and the jobs whose workers have not confirmed it (P9).
+SELECT e.state, ARRAY(SELECT l.key FROM scheduler.task_run t JOIN scheduler.live l ON l.key = t.job_key
+                      WHERE t.execution_key = e.key AND NOT l.kill_acked) AS unconfirmed
+FROM scheduler.execution e WHERE e.key = $1;

@@ -75,9 +75,13 @@ class Lanes:
     def __init__(self) -> None:
         self._ids: dict[LaneName, int] = {}
 
+    def missing(self, names: set[LaneName]) -> set[LaneName]:
+        """Those that `ids` would have to ask for."""
+        return names - self._ids.keys()
+
     async def ids(self, connection: Connection, names: set[LaneName]) -> Mapping[LaneName, int]:
         """The id of each lane, made where it is new. Outside a transaction, or the lane may not outlive it."""
-        missing = sorted(names - self._ids.keys())
+        missing = sorted(self.missing(names))
         if missing:
             columns = [list(column) for column in zip(*missing, strict=True)]
             await connection.execute(SQL["add_lanes"], *columns)

@@ -1,14 +1,25 @@
 """The tables of the schema `scheduler` that reads name in SQLAlchemy Core expressions.
 
-Their meaning stands in the migration that makes them, `0001_the_mesh.py`; here are
-only names and types. What writes names them in SQL (`queue.sql`, `declared.py`).
+Their meaning stands in the migrations that make them (`0001_the_mesh.py`,
+`0002_executions.py`); here are only names and types. What writes names them in SQL (`queue.sql`, `declared.py`).
 """
 
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, MetaData, SmallInteger, Table, Text
-from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Integer,
+    Interval,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import UserDefinedType
 
@@ -165,4 +176,63 @@ tally = Table(
     Column("queued", BigInteger),
     Column("live", BigInteger),
     Column("ended", BigInteger),
+)
+
+flow_revision = Table(
+    "flow_revision",
+    _METADATA,
+    Column("key", BigInteger),
+    Column("tenant", Text),
+    Column("namespace", Text),
+    Column("flow_id", Text),
+    Column("revision", Integer),
+    Column("digest", LargeBinary),
+    Column("definition", Text),
+)
+
+execution = Table(
+    "execution",
+    _METADATA,
+    Column("key", BigInteger),
+    Column("flow_key", BigInteger),
+    Column("tenant", Text),
+    Column("namespace", Text),
+    Column("flow_id", Text),
+    Column("flow_revision", Integer),
+    Column("state", Text),
+    Column("inputs", Text),
+    Column("labels", JSONB),
+    Column("traceparent", Text),
+    Column("parent_span", Text),
+    Column("created_at", _TIME),
+    Column("ended_at", _TIME),
+    Column("kill_at", _TIME),
+    Column("wake_at", _TIME),
+    Column("message", Text),
+    Column("states", ARRAY(Text)),
+    Column("state_times", ARRAY(_TIME)),
+)
+
+task_run = Table(
+    "task_run",
+    _METADATA,
+    Column("key", BigInteger),
+    Column("execution_key", BigInteger),
+    Column("task_id", Text),
+    Column("iteration", Text),
+    Column("attempt", Integer),
+    Column("state", Text),
+    Column("job_key", BigInteger),
+    Column("branch", Text),
+    Column("reason", Text),
+    Column("message", Text),
+    Column("group_key", Text),
+    Column("group_level", Text),
+    Column("fallback", Text),
+    Column("fallback_level", Text),
+    Column("wait_limit", Interval),
+    Column("again_at", _TIME),
+    Column("created_at", _TIME),
+    Column("started_at", _TIME),
+    Column("ended_at", _TIME),
 )

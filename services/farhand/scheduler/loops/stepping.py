@@ -1,0 +1,331 @@
+"""One transaction of steps: a batch of executions, from the lock of their rows to the commit of what follows.
+
+Order of locks: the executions by key; then the worker groups of new jobs, shared,
+so that fallbacks are decided and permissions checked with what is true until the
+commit (P10, P11); then as queue.sql says. Lanes outlive a transaction that fails,
+so they are made outside: a batch that lacks one is undone and begun again.
+
+An execution whose step raises is ended by itself (INTERNAL) and harms no other.
+"""
+
+import logging
+import secrets
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from asyncpg import Connection, Record
+
+from farhand.kernel.flow import If
+from farhand.kernel.job_id import execution_id
+from farhand.runtime.crash_points import reach
+from farhand.runtime.telemetry import sampled
+from farhand.scheduler.core.declared import Declared
+from farhand.scheduler.core.execution import Begin, BeginAgain
+from farhand.scheduler.core.preparation import Prepared, choose_branch, prepare, too_large
+from farhand.scheduler.core.task_run import Refused, RunId
+from farhand.scheduler.loops.enqueue import FALLBACK_LETTER, refusal_of
+from farhand.scheduler.loops.flows import Flows
+from farhand.scheduler.loops.kills import KILLED
+from farhand.scheduler.loops.moving import Moving, Queued
+from farhand.scheduler.store.executions import (
+    Locked,
+    MarkedKill,
+    RunRow,
+    add_due,
+    allot_run_keys,
+    insert_runs,
+    kill_jobs,
+    lock_executions,
+    move_executions,
+    read_definitions,
+    read_outputs,
+    read_runs,
+    take_due,
+    update_runs,
+)
+from farhand.scheduler.store.groups import EncodeLog, Ending, end_waiting
+from farhand.scheduler.store.queue import LaneName, Lanes, NewJob, allot_keys, apply_fallbacks, insert_jobs
+from farhand.scheduler.store.sql import SQL
+
+log = logging.getLogger(__name__)
+
+GRACE_MS = 10_000  # from TERM to KILL, for what an execution's end kills
+_UNKNOWN = {"NOT_FOUND": "UNKNOWN_WORKER_GROUP"}
+
+
+@dataclass
+class Stepped:
+    """What a batch came to, for those who are to be told."""
+
+    executions: list[int] = field(default_factory=list)  # that were looked at
+    groups: set[str] = field(default_factory=set)  # in which jobs wait
+    ended: list[int] = field(default_factory=list)  # jobs that ended without a worker
+    killed: list[MarkedKill] = field(default_factory=list)  # jobs that workers are to end
+    ask: set[int] = field(default_factory=set)  # executions for which the registry is to be asked
+    over: list[tuple[Locked, str]] = field(default_factory=list)  # executions that ended, and how
+
+
+class LanesMissing(Exception):
+    """The batch needs lanes that are not known; nothing was changed."""
+
+    def __init__(self, names: set[LaneName]) -> None:
+        super().__init__(f"{len(names)} lanes are to be made first")
+        self.names = names
+
+
+class Stepping:
+    """See the module. `payload_limit`: bytes of a serialized task."""
+
+    def __init__(
+        self,
+        declared: Callable[[], Declared],
+        *,
+        writer: str,
+        encode_log: EncodeLog,
+        encode_task: Callable[[Prepared], bytes],
+        decode_outputs: Callable[[bytes], Mapping[str, Any]],
+        payload_limit: int,
+    ) -> None:
+        self._declared = declared
+        self._writer = writer
+        self._encode_log = encode_log
+        self._encode_task = encode_task
+        self._decode_outputs = decode_outputs
+        self._payload_limit = payload_limit
+        self._lanes = Lanes()
+        self._flows = Flows()
+
+    async def write(
+        self, connection: Connection, keys: Sequence[int], asked: Collection[int] = (), *, abandon: str = ""
+    ) -> Stepped:
+        """Step these executions, as far as nobody else does, in one transaction. `asked`: those for which the registry
+        was asked. `abandon`: end them, with this message, instead. Raises what asyncpg raises: nothing was changed."""
+        while True:
+            try:
+                return await self._write(connection, keys, asked, abandon)
+            except LanesMissing as missing:
+                await self._lanes.ids(connection, missing.names)
+
+    async def _write(
+        self, connection: Connection, keys: Sequence[int], asked: Collection[int], abandon: str
+    ) -> Stepped:
+        async with connection.transaction():
+            locked = await lock_executions(connection, keys)
+            if not locked:
+                return Stepped()
+            reach("execution locked")
+            held = [execution.key for execution in locked]
+            await take_due(connection, held)
+            runs = await read_runs(connection, held)
+            moving = [Moving(execution, runs[execution.key], execution.key in asked) for execution in locked]
+            if abandon:
+                for one in moving:
+                    one.abandon(abandon)
+                groups: dict[str, Record] = {}
+            else:
+                await self._load_plans(connection, moving)
+                groups = await self._advance(connection, moving)
+            stepped = await self._put(connection, moving, groups)
+            reach("step written")
+        reach("step committed")
+        self._flows.trim()
+        return stepped
+
+    # ── what follows, in memory ──
+
+    async def _load_plans(self, connection: Connection, moving: Sequence[Moving]) -> None:
+        declared = self._declared()
+        missing = self._flows.missing(one.locked.flow_key for one in moving)
+        wrong = self._flows.put(await read_definitions(connection, missing), declared) if missing else {}
+        for one in moving:
+            try:
+                if error := wrong.get(one.locked.flow_key):
+                    raise error
+                one.plan = self._flows.plan(one.locked.flow_key, declared)
+            except Exception as error:
+                _give_up(one, error)
+
+    async def _advance(self, connection: Connection, moving: Sequence[Moving]) -> dict[str, Record]:
+        """Do what follows for each, until nothing does. Answers the groups that the new jobs need, locked."""
+        groups: dict[str, Record] = {}
+        active = [one for one in moving if one.plan is not None]
+        while active:
+            begins = [(one, begin) for one in active for begin in _advanced(one)]
+            await self._give_keys(connection, moving)
+            await self._begin(connection, begins)
+            wanted = {queued.job.group_uid for one in moving for queued in one.jobs.values()} - groups.keys()
+            if wanted:
+                rows = await connection.fetch(SQL["lock_groups_for_enqueue"], sorted(wanted))
+                groups |= {row["uid"]: row for row in rows}
+            refused = [one for one in moving if _refuse_forbidden(one, groups)]
+            active = list({id(one): one for one in (*(one for one, _ in begins), *refused)}.values())
+        return groups
+
+    async def _give_keys(self, connection: Connection, moving: Sequence[Moving]) -> None:
+        new = [(one, id) for one in moving for id in one.without_key()]
+        for (one, run), key in zip(new, await allot_run_keys(connection, len(new)), strict=True):
+            one.keys[run] = key
+
+    async def _begin(self, connection: Connection, begins: Sequence[tuple[Moving, Begin | BeginAgain]]) -> None:
+        needs: list[tuple[Moving, Begin | BeginAgain, dict[str, int]]] = []
+        for one, begin in begins:
+            assert one.plan is not None
+            needs.append((one, begin, one.jobs_with_outputs(one.plan.outputs_needed(begin.run.task_id))))
+        jobs = sorted({job for _, _, wanted in needs for job in wanted.values()})
+        stored = await read_outputs(connection, jobs) if jobs else {}
+        decoded = {key: self._decode_outputs(outputs) for key, outputs in stored.items()}
+        declared = self._declared()
+        for one, begin, wanted in needs:
+            try:
+                outputs = {task_id: decoded.get(job, {}) for task_id, job in wanted.items()}
+                self._prepare(one, begin, outputs, declared)
+            except Exception as error:
+                _give_up(one, error)
+
+    def _prepare(
+        self, one: Moving, begin: Begin | BeginAgain, outputs: Mapping[str, Mapping[str, Any]], declared: Declared
+    ) -> None:
+        if one.plan is None:
+            return  # it was given up for another of its task runs
+        run, facts = begin.run, one.facts(begin.run, outputs)
+        if isinstance(begin.task, If):
+            branch = choose_branch(one.plan, facts)
+            if isinstance(branch, Refused):
+                one.refused(run, branch)
+            else:
+                one.branched(run, branch)
+            return
+        prepared = prepare(one.plan, facts, declared)
+        if isinstance(prepared, Refused):
+            one.refused(run, prepared)
+            return
+        task = self._encode_task(prepared)
+        if len(task) > self._payload_limit:
+            one.refused(run, too_large(len(task), self._payload_limit, prepared))
+            return
+        traceparent = one.locked.traceparent
+        job = NewJob(
+            prepared.placement.group_uid,
+            one.locked.tenant,
+            prepared.type,
+            FALLBACK_LETTER[prepared.placement.fallback],
+            prepared.max_deliveries,
+            one.locked.namespace,
+            traceparent if traceparent and sampled(traceparent) else None,
+            task,
+        )
+        one.queued(run, Queued(job, prepared))
+
+    # ── what is written ──
+
+    async def _put(self, connection: Connection, moving: Sequence[Moving], groups: Mapping[str, Record]) -> Stepped:
+        new = [(one, run, queued.job) for one in moving for run, queued in one.jobs.items()]
+        names = {(job.group_uid, job.tenant, job.task_type) for _, _, job in new}
+        if missing := self._lanes.missing(names):
+            raise LanesMissing(missing)
+        lane_of = await self._lanes.ids(connection, names)
+        keys = await allot_keys(connection, len(new))
+        job_keys: dict[int, dict[RunId, int]] = {one.key: {} for one in moving}
+        for (one, run, _), key in zip(new, keys, strict=True):
+            job_keys[one.key][run] = key
+        await self._put_runs(connection, moving, job_keys)
+
+        stepped = Stepped(
+            executions=[one.key for one in moving],
+            groups={job.group_uid for _, _, job in new},
+            ask={one.key for one in moving if one.ask},
+            over=[(one.locked, one.execution.state.value) for one in moving if one.ended],
+        )
+        if new:
+            jobs = [job for _, _, job in new]
+            lanes = [lane_of[job.group_uid, job.tenant, job.task_type] for job in jobs]
+            await insert_jobs(connection, keys, lanes, jobs, self._writer)
+            stepped.ended += await apply_fallbacks(
+                connection,
+                list(zip(lanes, keys, jobs, strict=True)),
+                {uid: row["key"] for uid, row in groups.items()},
+                self._writer,
+                self._encode_log,
+            )
+        await self._end_jobs(connection, moving, job_keys, stepped)
+        await move_executions(connection, [row for one in moving if (row := one.moved()) is not None])
+        await add_due(connection, [(one.key, at) for one in moving for at in one.wakes])
+        return stepped
+
+    async def _put_runs(
+        self, connection: Connection, moving: Sequence[Moving], job_keys: Mapping[int, Mapping[RunId, int]]
+    ) -> None:
+        made: list[RunRow] = []
+        changed: list[RunRow] = []
+        for one in moving:
+            new, old = one.rows(job_keys[one.key])
+            made += new
+            changed += old
+        await insert_runs(connection, made)
+        await update_runs(connection, changed)
+
+    async def _end_jobs(
+        self,
+        connection: Connection,
+        moving: Sequence[Moving],
+        job_keys: Mapping[int, Mapping[RunId, int]],
+        stepped: Stepped,
+    ) -> None:
+        kill: list[int] = []
+        overdue: dict[tuple[str, str], list[int]] = {}
+        for one in moving:
+            known = {found.run.id: found.job_key for found in one.found if found.job_key is not None}
+            known |= job_keys[one.key]
+            kill += [known[run] for run in one.kills]
+            for late in one.overdue:
+                overdue.setdefault((late.reason, late.message), []).append(known[late.run])
+        if kill:
+            ended, marked = await kill_jobs(connection, kill, GRACE_MS, KILLED, self._writer)
+            stepped.ended += ended
+            stepped.killed += marked
+            reach("execution kill marked")
+        for (reason, message), keys in overdue.items():
+            places = [
+                (row["lane_id"], row["key"]) for row in await connection.fetch(SQL["places_of_jobs"], sorted(keys))
+            ]
+            ending = Ending("FAILED", reason, message, self._encode_log(message))
+            stepped.ended += await end_waiting(connection, places, ending, self._writer)
+
+
+def _advanced(one: Moving) -> list[Begin | BeginAgain]:
+    try:
+        return one.advance() if one.plan is not None else []
+    except Exception as error:
+        _give_up(one, error)
+        return []
+
+
+def _give_up(one: Moving, error: Exception) -> None:
+    """End an execution of which a step failed by a mistake of ours."""
+    one.plan = None
+    one.abandon(mistake(one.key, error))
+
+
+def mistake(execution: int, error: BaseException) -> str:
+    """What an execution says that ends by a mistake of ours. The log says more, under the same id."""
+    id = secrets.token_hex(4)
+    log.error(
+        "a step of an execution failed; the execution ends",
+        extra={"id": id, "execution": execution_id(execution)},
+        exc_info=error,
+    )
+    return f"The scheduler failed in a step of this execution. Its log says how, under the id {id}."
+
+
+def _refuse_forbidden(one: Moving, groups: Mapping[str, Record]) -> bool:
+    """Take back jobs whose group, as it is under its lock, does not take them. Answers whether there were any."""
+    forbidden = [
+        (run, error)
+        for run, queued in one.jobs.items()
+        if (error := refusal_of(groups.get(queued.job.group_uid), queued.job.tenant)) is not None
+    ]
+    for run, error in forbidden:
+        reason = _UNKNOWN.get(error.reason, error.reason)
+        one.refused(run, Refused(reason, error.message, ask_registry=True))
+    return bool(forbidden)

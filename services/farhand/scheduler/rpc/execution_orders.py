@@ -1,0 +1,75 @@
+"""What a client may ask an execution to be, checked before the registry is asked for its flow."""
+
+import hashlib
+
+from farhand.api.scheduler.v1.execution_service_pb2 import CreateExecutionRequest
+from farhand.kernel.errors import InvalidArgument, Violation
+from farhand.kernel.names import DEFAULT_TENANT, check_namespace, check_tenant, check_text, shown
+from farhand.runtime.security import Identity
+from farhand.runtime.wire import plain
+from farhand.scheduler.loops.executions import Order
+from farhand.scheduler.rpc.validation import check_admits, check_request_id, too_deep
+
+LARGEST_INPUTS = 64 << 10  # bytes, serialized
+MOST_LABELS = 50
+LONGEST_LABEL = 200  # characters, of a name or a value
+
+
+def read_order(request: CreateExecutionRequest, caller: Identity, traceparent: str) -> Order:
+    """The order. Raises InvalidArgument with all that is wrong, PermissionDenied."""
+    check_request_id(request.request_id)
+    tenant = request.tenant or DEFAULT_TENANT
+    wrong = check_tenant("tenant", tenant)
+    if not wrong:
+        check_admits(caller, tenant)
+    wrong += check_namespace("namespace", request.namespace)
+    if not request.flow_id or len(request.flow_id) > 100 or "\0" in request.flow_id:
+        wrong.append(Violation("flow_id", "must be the id of a flow: 1 to 100 characters"))
+    if request.flow_revision < 0:
+        wrong.append(Violation("flow_revision", "must not be negative; 0 is the newest"))
+    wrong += _check_inputs(request)
+    wrong += check_labels("labels", dict(request.labels))
+    if wrong:
+        raise InvalidArgument.of(*wrong)
+    body_hash = b""
+    if request.request_id:
+        body_hash = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
+    return Order(
+        tenant,
+        request.namespace,
+        request.flow_id,
+        request.flow_revision,
+        plain(request.inputs),
+        dict(request.labels),
+        request.request_id,
+        body_hash,
+        traceparent,
+    )
+
+
+def check_labels(path: str, labels: dict[str, str]) -> list[Violation]:
+    """What is wrong with labels of an execution."""
+    wrong = []
+    if len(labels) > MOST_LABELS:
+        wrong.append(Violation(path, f"holds {len(labels):,} labels; at most {MOST_LABELS} are allowed"))
+    for name, value in labels.items():
+        if not name:
+            wrong.append(Violation(path, "holds a label without a name"))
+        for text in (name, value):
+            wrong += check_text(f"{path}[{shown(name)}]", text, LONGEST_LABEL)
+    return wrong
+
+
+def _check_inputs(request: CreateExecutionRequest) -> list[Violation]:
+    size = request.inputs.ByteSize()
+    if size > LARGEST_INPUTS:
+        return [
+            Violation(
+                "inputs",
+                f"are {size:,} bytes serialized; at most {LARGEST_INPUTS:,} are allowed. Keep large data elsewhere and "
+                "pass where it is",
+            )
+        ]
+    if too_deep(request.inputs):
+        return [Violation("inputs", "are nested too deeply")]
+    return []
