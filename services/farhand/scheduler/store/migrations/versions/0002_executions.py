@@ -17,10 +17,6 @@ TABLES = """
 CREATE SEQUENCE scheduler.execution_key;
 CREATE SEQUENCE scheduler.task_run_key;
 
--- What tasks inherit from their tenant and namespaces: a JSON list of {type, forced, values}.
-ALTER TABLE scheduler.tenant ADD COLUMN plugin_defaults text NOT NULL DEFAULT '[]';
-ALTER TABLE scheduler.namespace ADD COLUMN plugin_defaults text NOT NULL DEFAULT '[]';
-
 -- The revisions that executions run, as the registry gave them: what runs needs no registry. The digest is
 -- part of the name, since a registry that was restored from a backup may give a number twice.
 CREATE TABLE scheduler.flow_revision (
