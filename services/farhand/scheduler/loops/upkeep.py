@@ -1,7 +1,7 @@
 """The leader forgets what nobody needs any more, slowly and in small batches.
 
 Requests go 24 hours after the end of all their jobs (P6); ended jobs with their
-logs after the retention; sessions after that, once no job names them; and the
+logs after the retention, those of an execution with it; sessions after that, once no job names them; and the
 counts of schedulers that are gone are added up, so that figures stay cheap.
 """
 
@@ -17,10 +17,14 @@ from farhand.scheduler.loops.waiting import Waiting
 from farhand.scheduler.store.upkeep import (
     count_request_pages,
     fold_tallies,
+    forget_execution,
+    forget_flows,
     forget_jobs,
     forget_requests,
     forget_sessions,
+    forget_task_runs,
     read_done_keys,
+    read_ended_executions,
     read_ended_jobs,
     read_old_sessions,
     read_sessions_in_use,
@@ -32,6 +36,8 @@ EVERY = 600.0  # seconds
 REQUEST_MEMORY = 24 * 3600.0  # seconds (P6)
 PAGES = 64  # of the requests' table, in one batch
 JOBS = 200  # in one batch; each may have many megabytes of log
+EXECUTIONS = 1000  # in one look
+FLOWS = 1000  # in one batch
 KEYS = 10_000  # of ended jobs, in one look for their sessions
 SESSIONS = 10_000  # in one round
 TALLIES = 1000  # in one batch
@@ -68,6 +74,7 @@ class Upkeep:
         """One round over everything. Raises Unavailable."""
         await self._fold_tallies()
         await self._forget_requests()
+        await self._forget_executions()
         await self._forget_jobs()
         now = asyncio.get_running_loop().time()
         if self._swept is None or now - self._swept >= SWEEP_EVERY:
@@ -91,6 +98,31 @@ class Upkeep:
             await asyncio.sleep(self._pause)
         if forgotten:
             log.info("requests are forgotten", extra={"requests": forgotten})
+
+    async def _forget_executions(self) -> None:
+        after = forgotten = 0
+        enough = False
+        while not enough:
+            async with using(self._connection) as connection:
+                ended = await read_ended_executions(connection, after=after, limit=EXECUTIONS, age=self._retention)
+            for execution in ended.old:
+                runs = JOBS
+                while runs == JOBS:
+                    async with using(self._connection) as connection:
+                        runs = await forget_task_runs(connection, execution, limit=JOBS)
+                        if runs < JOBS:
+                            await forget_execution(connection, execution)
+                    await asyncio.sleep(self._pause)
+            after, enough = ended.last, ended.enough
+            forgotten += len(ended.old)
+            await asyncio.sleep(self._pause)
+        looked_at: int | None = 0
+        while looked_at is not None:
+            async with using(self._connection) as connection:
+                looked_at = await forget_flows(connection, after=looked_at, limit=FLOWS)
+            await asyncio.sleep(self._pause)
+        if forgotten:
+            log.info("ended executions are forgotten", extra={"executions": forgotten})
 
     async def _forget_jobs(self) -> None:
         after = forgotten = 0

@@ -1,14 +1,14 @@
 """What the scheduler may forget, a small batch at a time so that nobody waits for it.
 
 No index says how old a row is: it would cost every submit. Requests are walked by
-the table's pages, in which they lie about as they came; ended jobs by their key,
-which grows with time.
+the table's pages, in which they lie about as they came; ended jobs and executions by
+their key, which grows with time. The jobs of an execution go with it, and never before.
 """
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from asyncpg import Connection
+from asyncpg import Connection, Record
 
 FOLDED = "folded"  # the writer whose tally rows hold what writers that are gone had counted
 
@@ -22,9 +22,40 @@ WHERE r.ctid >= $1::tid AND r.ctid < $2::tid AND r.created_at < now() - make_int
 """
 
 _ENDED_JOBS = """
-SELECT d.key, d.ended_at < now() - make_interval(secs => $3) AS old,
+SELECT d.key, d.ended_at < now() - make_interval(secs => $3)
+       AND NOT EXISTS (SELECT FROM scheduler.task_run t WHERE t.job_key = d.key) AS old,
        j.created_at >= now() - make_interval(secs => $3) AS recent
 FROM scheduler.done d JOIN scheduler.job j ON j.key = d.key WHERE d.key > $1 ORDER BY d.key LIMIT $2
+"""
+
+_EXECUTIONS = """
+SELECT e.key, coalesce(e.ended_at < now() - make_interval(secs => $3), false) AS old,
+       e.created_at >= now() - make_interval(secs => $3) AS recent
+FROM scheduler.execution e WHERE e.key > $1 ORDER BY e.key LIMIT $2
+"""
+
+# A job that is live or waits, which a mistake alone could leave, keeps its execution.
+_RUNS_TO_FORGET = """
+SELECT t.key, t.job_key FROM scheduler.task_run t
+WHERE t.execution_key = $1 AND (t.job_key IS NULL OR EXISTS (SELECT FROM scheduler.done d WHERE d.key = t.job_key))
+LIMIT $2
+"""
+
+_FORGET_EXECUTION = """
+DELETE FROM scheduler.execution e
+WHERE e.key = $1 AND NOT EXISTS (SELECT FROM scheduler.task_run t WHERE t.execution_key = e.key)
+"""
+
+_FLOWS_TO_FORGET = """
+SELECT f.key FROM scheduler.flow_revision f
+WHERE f.key > $1 AND NOT EXISTS (SELECT FROM scheduler.execution e WHERE e.flow_key = f.key) ORDER BY f.key LIMIT $2
+FOR UPDATE SKIP LOCKED
+"""
+
+# Looked at again: an execution may have come between the look and the lock.
+_FORGET_FLOWS = """
+DELETE FROM scheduler.flow_revision f
+WHERE f.key = ANY ($1::bigint[]) AND NOT EXISTS (SELECT FROM scheduler.execution e WHERE e.flow_key = f.key)
 """
 
 _OLD_SESSIONS = """
@@ -74,23 +105,57 @@ async def forget_requests(connection: Connection, first_page: int, pages: int, *
 
 
 @dataclass(frozen=True, slots=True)
-class EndedJobs:
-    """Some ended jobs in the order of their keys: how far was looked, which are old enough to go, and whether
-    those that follow are all too young."""
+class Ended:
+    """Some jobs or executions in the order of their keys: how far was looked, which ended long enough ago to go, and
+    whether those that follow are all too young."""
 
     last: int
     old: list[int]
     enough: bool
 
 
-async def read_ended_jobs(connection: Connection, *, after: int, limit: int, age: float) -> EndedJobs:
-    """The next ended jobs, and which of them ended `age` seconds ago or earlier."""
-    rows = await connection.fetch(_ENDED_JOBS, after, limit, age)
-    return EndedJobs(
+async def read_ended_jobs(connection: Connection, *, after: int, limit: int, age: float) -> Ended:
+    """The next ended jobs, and which of them ended `age` seconds ago or earlier and are no execution's."""
+    return _ended(await connection.fetch(_ENDED_JOBS, after, limit, age), after, limit)
+
+
+async def read_ended_executions(connection: Connection, *, after: int, limit: int, age: float) -> Ended:
+    """The next executions, and which of them ended `age` seconds ago or earlier."""
+    return _ended(await connection.fetch(_EXECUTIONS, after, limit, age), after, limit)
+
+
+def _ended(rows: Sequence[Record], after: int, limit: int) -> Ended:
+    return Ended(
         last=rows[-1]["key"] if rows else after,
         old=[row["key"] for row in rows if row["old"]],
-        enough=len(rows) < limit or rows[-1]["recent"],  # a job can't end before it came
+        enough=len(rows) < limit or rows[-1]["recent"],  # nothing ends before it came
     )
+
+
+async def forget_task_runs(connection: Connection, execution: int, *, limit: int) -> int:
+    """Forget task runs of an execution that ended, with their jobs. Answers how many went."""
+    async with connection.transaction():
+        runs = await connection.fetch(_RUNS_TO_FORGET, execution, limit)
+        await forget_jobs(connection, [run["job_key"] for run in runs if run["job_key"] is not None])
+        keys = [run["key"] for run in runs]
+        await connection.execute("DELETE FROM scheduler.task_run WHERE key = ANY ($1::bigint[])", keys)
+        return len(runs)
+
+
+async def forget_execution(connection: Connection, execution: int) -> None:
+    """Forget an execution that has no task runs any more, with the memory of its request."""
+    async with connection.transaction():
+        if _rows(await connection.execute(_FORGET_EXECUTION, execution)):
+            for table in ("step_due", "execution_request"):
+                await connection.execute(f"DELETE FROM scheduler.{table} WHERE execution_key = $1", execution)
+
+
+async def forget_flows(connection: Connection, *, after: int, limit: int) -> int | None:
+    """Forget revisions of flows that no execution names. Answers how far was looked; None: to the end."""
+    async with connection.transaction():
+        keys = [row["key"] for row in await connection.fetch(_FLOWS_TO_FORGET, after, limit)]
+        await connection.execute(_FORGET_FLOWS, keys)
+        return keys[-1] if len(keys) == limit else None
 
 
 async def forget_jobs(connection: Connection, keys: Sequence[int]) -> None:
