@@ -64,6 +64,25 @@ class Stepped:
     killed: list[MarkedKill] = field(default_factory=list)  # jobs that workers are to end
     ask: set[int] = field(default_factory=set)  # executions for which the registry is to be asked
     over: list[tuple[Locked, str]] = field(default_factory=list)  # executions that ended, and how
+    mistakes: "list[Mistake]" = field(default_factory=list)  # steps of ours that failed
+
+
+class Mistake:
+    """A step that failed by a mistake of ours: what its execution says, and what the log says under the same id."""
+
+    def __init__(self, execution: int, error: BaseException) -> None:
+        self._id = secrets.token_hex(4)
+        self._execution = execution
+        self._error = error
+        self.message = f"The scheduler failed in a step of this execution. Its log says how, under the id {self._id}."
+
+    def log(self) -> None:
+        """Say so, once it is committed: a batch may be begun anew."""
+        log.error(
+            "a step of an execution failed; the execution ends",
+            extra={"id": self._id, "execution": execution_id(self._execution)},
+            exc_info=self._error,
+        )
 
 
 class LanesMissing(Exception):
@@ -119,22 +138,26 @@ class Stepping:
             await take_due(connection, held)
             runs = await read_runs(connection, held)
             moving = [Moving(execution, runs[execution.key], execution.key in asked) for execution in locked]
+            mistakes: list[Mistake] = []
+            groups: dict[str, Record] = {}
             if abandon:
                 for one in moving:
                     one.abandon(abandon)
-                groups: dict[str, Record] = {}
             else:
-                await self._load_plans(connection, moving)
-                groups = await self._advance(connection, moving)
+                await self._load_plans(connection, moving, mistakes)
+                groups = await self._advance(connection, moving, mistakes)
             stepped = await self._put(connection, moving, groups)
+            stepped.mistakes = mistakes
             reach("step written")
         reach("step committed")
+        for mistake in stepped.mistakes:
+            mistake.log()
         self._flows.trim()
         return stepped
 
     # ── what follows, in memory ──
 
-    async def _load_plans(self, connection: Connection, moving: Sequence[Moving]) -> None:
+    async def _load_plans(self, connection: Connection, moving: Sequence[Moving], mistakes: list[Mistake]) -> None:
         declared = self._declared()
         missing = self._flows.missing(one.locked.flow_key for one in moving)
         wrong = self._flows.put(await read_definitions(connection, missing), declared) if missing else {}
@@ -144,22 +167,30 @@ class Stepping:
                     raise error
                 one.plan = self._flows.plan(one.locked.flow_key, declared)
             except Exception as error:
-                _give_up(one, error)
+                mistakes.append(_give_up(one, error))
 
-    async def _advance(self, connection: Connection, moving: Sequence[Moving]) -> dict[str, Record]:
+    async def _advance(
+        self, connection: Connection, moving: Sequence[Moving], mistakes: list[Mistake]
+    ) -> dict[str, Record]:
         """Do what follows for each, until nothing does. Answers the groups that the new jobs need, locked."""
         groups: dict[str, Record] = {}
         active = [one for one in moving if one.plan is not None]
         while active:
-            begins = [(one, begin) for one in active for begin in _advanced(one)]
+            begins: list[tuple[Moving, Begin | BeginAgain]] = []
+            for one in active:
+                try:
+                    begins += [(one, begin) for begin in one.advance()]
+                except Exception as error:
+                    mistakes.append(_give_up(one, error))
             await self._give_keys(connection, moving)
-            await self._begin(connection, begins)
+            await self._begin(connection, begins, mistakes)
             wanted = {queued.job.group_uid for one in moving for queued in one.jobs.values()} - groups.keys()
             if wanted:
                 rows = await connection.fetch(SQL["lock_groups_for_enqueue"], sorted(wanted))
                 groups |= {row["uid"]: row for row in rows}
             refused = [one for one in moving if _refuse_forbidden(one, groups)]
-            active = list({id(one): one for one in (*(one for one, _ in begins), *refused)}.values())
+            again = {one.key: one for one in (*(one for one, _ in begins), *refused)}
+            active = [one for one in again.values() if one.plan is not None]
         return groups
 
     async def _give_keys(self, connection: Connection, moving: Sequence[Moving]) -> None:
@@ -167,7 +198,12 @@ class Stepping:
         for (one, run), key in zip(new, await allot_run_keys(connection, len(new)), strict=True):
             one.keys[run] = key
 
-    async def _begin(self, connection: Connection, begins: Sequence[tuple[Moving, Begin | BeginAgain]]) -> None:
+    async def _begin(
+        self,
+        connection: Connection,
+        begins: Sequence[tuple[Moving, Begin | BeginAgain]],
+        mistakes: list[Mistake],
+    ) -> None:
         needs: list[tuple[Moving, Begin | BeginAgain, dict[str, int]]] = []
         for one, begin in begins:
             assert one.plan is not None
@@ -181,7 +217,7 @@ class Stepping:
                 outputs = {task_id: decoded.get(job, {}) for task_id, job in wanted.items()}
                 self._prepare(one, begin, outputs, declared)
             except Exception as error:
-                _give_up(one, error)
+                mistakes.append(_give_up(one, error))
 
     def _prepare(
         self, one: Moving, begin: Begin | BeginAgain, outputs: Mapping[str, Mapping[str, Any]], declared: Declared
@@ -293,29 +329,12 @@ class Stepping:
             stepped.ended += await end_waiting(connection, places, ending, self._writer)
 
 
-def _advanced(one: Moving) -> list[Begin | BeginAgain]:
-    try:
-        return one.advance() if one.plan is not None else []
-    except Exception as error:
-        _give_up(one, error)
-        return []
-
-
-def _give_up(one: Moving, error: Exception) -> None:
-    """End an execution of which a step failed by a mistake of ours."""
+def _give_up(one: Moving, error: Exception) -> Mistake:
+    """End an execution of which a step failed."""
+    mistake = Mistake(one.key, error)
     one.plan = None
-    one.abandon(mistake(one.key, error))
-
-
-def mistake(execution: int, error: BaseException) -> str:
-    """What an execution says that ends by a mistake of ours. The log says more, under the same id."""
-    id = secrets.token_hex(4)
-    log.error(
-        "a step of an execution failed; the execution ends",
-        extra={"id": id, "execution": execution_id(execution)},
-        exc_info=error,
-    )
-    return f"The scheduler failed in a step of this execution. Its log says how, under the id {id}."
+    one.abandon(mistake.message)
+    return mistake
 
 
 def _refuse_forbidden(one: Moving, groups: Mapping[str, Record]) -> bool:

@@ -20,7 +20,7 @@ from farhand.kernel.job_id import execution_id
 from farhand.runtime.crash_points import reach
 from farhand.runtime.database import database_error
 from farhand.scheduler.loops.group_commit import DEADLOCKS, HotConnection
-from farhand.scheduler.loops.stepping import Stepped, Stepping, mistake
+from farhand.scheduler.loops.stepping import Mistake, Stepped, Stepping
 from farhand.scheduler.loops.waiting import Waiting
 from farhand.scheduler.store.executions import executions_due, next_timer, put_off
 
@@ -146,9 +146,10 @@ class Steps:
 
     async def _end(self, connection: Connection, key: int, error: Exception) -> bool:
         """An execution by itself whose step the database refuses."""
-        message = mistake(key, error)
+        mistake = Mistake(key, error)
+        mistake.log()
         try:
-            return self._tell(await self._patiently(connection, [key], (), abandon=message))
+            return self._tell(await self._patiently(connection, [key], (), abandon=mistake.message))
         except Exception as again:
             if database_error(again) is not None or connection.is_closed():
                 raise
