@@ -285,6 +285,7 @@ async def test_lists_filter_and_page(flows: Flows) -> None:
     assert await listed(flows, namespace=NAMESPACE, flow_id="b") == [other]
     assert await listed(flows, labels={"n": "3", "of": "a"}) == [ids[3]]
     await flows.kill(ids[1])
+    await flows.ended(ids[1])
     assert await listed(flows, states=["EXECUTION_STATE_KILLED"]) == [ids[1]]
     third = (await flows.get(ids[3])).create_time
     assert await listed(flows, created_after=third) == [other, ids[4], ids[3]]
