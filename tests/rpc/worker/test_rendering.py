@@ -103,7 +103,7 @@ async def test_an_instant_task_is_rendered_too(fake_scheduler: FakeScheduler) ->
 @pytest.mark.parametrize(
     ("expression", "part"),
     [
-        ("'a' * 1000000000", "* takes numbers, not text"),
+        ("'a' * 1000000000", "* takes numbers, not a string"),
         ("9 ** 9 ** 9", "there are no powers"),
         ("inputs.__class__.__mro__", "`inputs.__class__` is not defined"),
         ("inputs.big ~ inputs.big ~ inputs.big", "grows over the limit"),

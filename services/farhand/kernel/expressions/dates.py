@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from farhand.kernel.expressions.budget import Budget
 from farhand.kernel.expressions.errors import ExpressionError
-from farhand.kernel.expressions.values import kind
+from farhand.kernel.kinds import kind
 from farhand.kernel.names import shown
 
 Field = Callable[[datetime.datetime], str]

@@ -10,7 +10,8 @@ from farhand.kernel.expressions import dates
 from farhand.kernel.expressions.budget import Budget, whole
 from farhand.kernel.expressions.errors import ExpressionError
 from farhand.kernel.expressions.operators import Number, contains, position, slice_of
-from farhand.kernel.expressions.values import json_of, kind, text_of
+from farhand.kernel.expressions.values import json_of, text_of
+from farhand.kernel.kinds import kind
 from farhand.kernel.nesting import MOST_LEVELS, too_deep
 
 MISSING: Final = object()  # what is not defined, for those that take that

@@ -6,7 +6,8 @@ from typing import Any
 
 from farhand.kernel.expressions.budget import Budget, whole
 from farhand.kernel.expressions.errors import ExpressionError, UndefinedName, joined, undefined
-from farhand.kernel.expressions.values import kind, text_of
+from farhand.kernel.expressions.values import text_of
+from farhand.kernel.kinds import kind
 
 Number = int | float
 
@@ -31,7 +32,9 @@ def choose(value: Any, key: Any, path: Callable[[], str]) -> Any:
         if not -len(value) <= index < len(value):
             raise UndefinedName(f"`{joined(path(), index)}` is not defined; {path()} has {len(value)} items")
         return value[index]
-    raise UndefinedName(f"`{joined(path(), key)}` is not defined; {path()} is {kind(value)}")
+    raise UndefinedName(
+        f"`{joined(path(), key)}` is not defined; {path()} is {'null' if value is None else kind(value)}"
+    )
 
 
 def slice_of(value: Any, begin: Any, end: Any, *, budget: Budget) -> Any:

@@ -44,19 +44,6 @@ def plain(number: float) -> int | float:
     return int(number) if number.is_integer() and abs(number) < _LARGEST_WHOLE else number
 
 
-def kind(value: Any) -> str:
-    """The name of a value's type as people who write YAML know it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "a boolean"
-    if isinstance(value, int | float):
-        return "a number"
-    if isinstance(value, str):
-        return "text"
-    return "a list" if isinstance(value, list) else "a map"
-
-
 def _plain_deep(value: Any) -> Any:
     if isinstance(value, float):
         return plain(value)

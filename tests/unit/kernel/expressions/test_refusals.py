@@ -213,12 +213,12 @@ def test_what_can_t_be_read_is_told_when_it_is_read(text: str, message: str) -> 
 @pytest.mark.parametrize(
     ("expression", "message"),
     [
-        ("inputs.name + 1", "+ takes numbers, not text; join texts with ~"),
-        ("1 < 'a'", "< takes numbers, not text"),
+        ("inputs.name + 1", "+ takes numbers, not a string; join texts with ~"),
+        ("1 < 'a'", "< takes numbers, not a string"),
         ("inputs.items | upper", "upper: it must be a text, not a list"),
         ("inputs.name | int", "int: it is no whole number"),
         ("inputs.name | date", "date: the text is no date in ISO-8601"),
-        ("inputs.name | join", "join: it must be a list, not text"),
+        ("inputs.name | join", "join: it must be a list, not a string"),
         ("[1, 'a'] | sort", "sort: only texts or only numbers can be sorted"),
         ("'2026-01-01' | date('yyyyy')", "there is no 'yyyyy' in a format"),
         ("'2026-01-01' | date('%Q')", "there is no %Q in a format"),
