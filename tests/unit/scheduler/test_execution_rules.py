@@ -145,7 +145,9 @@ def test_a_job_whose_kill_is_on_its_way_is_not_killed_again() -> None:
 def test_a_kill_that_did_not_reach_the_job_is_sent_again() -> None:
     killing = Execution(ExecutionState.KILLING, kill_at=START)
     run = a_run(state=RunState.KILLING, job=JobView(JobState.ASSIGNED))
-    assert step(ONE, killing, {A: run}, now=START) == [Kill(A, job=True)]
+    effects = step(ONE, killing, {A: run}, now=START)
+    assert effects == [Kill(A, job=True)]
+    assert after(killing, {A: run}, effects, now=START) == (killing, {A: run})
 
 
 def test_what_was_asked_first_ends_an_execution_and_stays_its_message() -> None:

@@ -138,4 +138,4 @@ def _unknown(path: Path, data: Any, root: type[BaseModel], whose: str) -> str:
     )
 
 
-_LEAVES_ALONE = ("timeout", "retry", "workerGroup")
+_LEAVES_ALONE = ("timeout", "retry", "workerGroup", "onWorkerLost")

@@ -10,7 +10,7 @@ done twice, or by two replicas one after the other, changes nothing the second t
 How a caller (the scheduler's step loop) goes about it, all in one transaction:
 
     lock the execution's row; load `Execution` and all its `Run`s with their `JobView`s
-    while effects := step(flow, execution, runs, now=now):
+    while effects := step(plan.flow, execution, runs, now=now):      # the plan: preparation.py
         execution, runs := after(execution, runs, effects, now=now)      # what needs no look around
         write what the effects say; for Begin, BeginAgain, Kill and EndWait
         put what came of it into `runs` (see there), then look again

@@ -18,7 +18,7 @@ anything a step looks for such a task run everywhere.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from farhand.kernel.durations import format_duration
 from farhand.kernel.flow import AnyTask, Flow, If, Parallel, Task
@@ -56,7 +56,6 @@ _GRAVITY = {
     _RETRYING: 4,  # nothing but an attempt that comes later
     _RUNNING: 5,
 }
-
 
 GROUP_WAIT_TIMEOUT = "GROUP_WAIT_TIMEOUT"
 
@@ -206,7 +205,7 @@ class _Walk:
             if to_kill or run.state is not _KILLING:
                 self._effects.append(Kill(run.id, to_kill))
         elif run.wait_limit is not None and job.state is _JOB_CREATED and job.waiting_since is not None:
-            self._wait(run, job.waiting_since + run.wait_limit)
+            self._wait(run, run.wait_limit, job.waiting_since)
         return _RUNNING
 
     def _not_queued(self, task: Task, run: Run) -> RunState:
@@ -221,13 +220,14 @@ class _Walk:
             self._wake_at(run.again_at)
         return _RUNNING
 
-    def _wait(self, run: Run, until: datetime) -> None:
-        if until > self._now:
-            return self._wake_at(until)
-        assert run.wait_limit is not None
-        limit = format_duration(run.wait_limit.total_seconds())
+    def _wait(self, run: Run, wait_limit: timedelta, since: datetime) -> None:
+        """A leaf whose job waits, and may not wait for ever."""
+        if since + wait_limit > self._now:
+            self._wake_at(since + wait_limit)
+            return
+        limit = format_duration(wait_limit.total_seconds())
         message = f"It waited {limit} for a worker of its group, and its workerGroup.timeout allows no more."
-        return self._effects.append(EndWait(run.id, GROUP_WAIT_TIMEOUT, message))
+        self._effects.append(EndWait(run.id, GROUP_WAIT_TIMEOUT, message))
 
     def _retrying(self, task: Task, run: Run) -> RunState:
         if self._killing:
