@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from farhand.kernel.durations import parse_duration
 from farhand.kernel.flow import AnyTask, If, Parallel, Task
 from farhand.scheduler.core import execution, task_run
 from farhand.scheduler.core.execution import Begin, BeginAgain
@@ -34,6 +35,11 @@ class ExecutionMachine(RuleBasedStateMachine):
         self.was: dict[RunId, RunState] = {}
 
     def queue(self, id: RunId, task: Task, now: datetime) -> JobView | Refused | datetime:
+        if id.attempt > 1:
+            before = self.play.runs[id._replace(attempt=id.attempt - 1)]
+            assert task.retry and before.state is RunState.FAILED and before.ended_at
+            pause = parse_duration(task.retry.interval) * (2 ** (id.attempt - 2) if "exp" in task.retry.type else 1)
+            assert now > before.ended_at and now >= before.ended_at + timedelta(seconds=pause), "it is too early"
         fate = self.plot.fate(id.task_id, id.attempt)
         if fate is Fate.REFUSED:
             return Refused("UNKNOWN_WORKER_GROUP", "There is no worker group 'gpuu'.")
