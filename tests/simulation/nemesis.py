@@ -17,17 +17,38 @@ from tests.simulation.worker import SimulatedWorker
 
 LONGER_THAN_A_LEASE = 14.0  # seconds
 
-# How likely a process dies behind an effect: of those that are many, few.
+# How likely a process dies behind an effect: of those that are many, few. The others are points that the product names
+# (runtime/crash_points.py).
 CRASHES = {
-    "a commit": 0.002,
-    "a frame sent": 0.001,
+    "a commit": 0.001,
+    "a frame sent": 0.0005,
+    "renewal committed": 0.001,
+    "deadline set": 0.001,
     "an order to the warden": 0.002,
-    "session opened": 0.03,
-    "kill marked": 0.1,
-    "drain committed": 0.1,
+    "welcome sent": 0.01,
+    "session opened": 0.01,
+    "worker sent on": 0.01,
+    "stream's end noted": 0.01,
+    "hello sent": 0.01,
+    "stream handed over": 0.02,
+    "successor welcomed": 0.02,
+    "waiting job killed": 0.1,
+    "kill marked": 0.2,
+    "kill sent": 0.3,
+    "kill confirmed": 0.3,
+    "kill obeyed": 0.2,
+    "drain committed": 0.05,
+    "drain answered": 0.05,
+    "drain acknowledged": 0.05,
+    "goodbye committed": 0.1,
+    "goodbye sent": 0.1,
+    "jobs given up": 0.3,
+    "difference mended": 0.5,
+    "fence committed": 0.3,
     "lease expired": 0.1,
+    "fallback settled": 1.0,
 }
-CRASHES_ELSE = 0.01  # at a point that the product names (runtime/crash_points.py)
+CRASHES_ELSE = 0.005
 
 
 class Nemesis:

@@ -11,14 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from unittest import mock
 
-import farhand.scheduler.loops.dispatch as dispatch_module
 import farhand.scheduler.loops.doorbell as doorbell_module
-import farhand.scheduler.loops.enqueue as enqueue_module
 import farhand.scheduler.loops.group_commit as group_commit_module
 import farhand.scheduler.loops.janitor as janitor_module
-import farhand.scheduler.loops.kills as kills_module
-import farhand.scheduler.loops.results as results_module
-import farhand.scheduler.loops.sessions as sessions_module
 from farhand.scheduler.core.admission import Admission
 from farhand.scheduler.core.declared import Declared, Group, Tenant, changed_groups
 from farhand.scheduler.core.submission import JobRow, Submission
@@ -291,15 +286,11 @@ def in_virtual_time(world: World, server: Server) -> Iterator[None]:
         assert world.current is not None
         return await server.connect(world.current)
 
-    with contextlib.ExitStack() as stack:
-        for module in (dispatch_module, enqueue_module, kills_module, results_module, sessions_module):
-            stack.enter_context(mock.patch.object(module, "reach", world.effect))
-        for patch in (
-            mock.patch.object(group_commit_module, "connect", connect),
-            mock.patch.object(doorbell_module, "connect", connect),
-            mock.patch.object(janitor_module, "random", world.random),
-            mock.patch.object(Stream, "__hash__", lambda stream: hash((stream.session_id, stream.epoch))),
-            mock.patch.object(Watch, "__hash__", lambda watch: hash(watch.keys)),
-        ):
-            stack.enter_context(patch)
+    with (
+        mock.patch.object(group_commit_module, "connect", connect),
+        mock.patch.object(doorbell_module, "connect", connect),
+        mock.patch.object(janitor_module, "random", world.random),
+        mock.patch.object(Stream, "__hash__", lambda stream: hash((stream.session_id, stream.epoch))),
+        mock.patch.object(Watch, "__hash__", lambda watch: hash(watch.keys)),
+    ):
         yield

@@ -3,10 +3,13 @@
 import contextlib
 import gc
 import logging
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from unittest import mock
 
+from farhand.runtime import crash_points
 from tests.simulation import scheduler, worker
 from tests.simulation.clockwork import Tell, World
 from tests.simulation.history import Violation
@@ -41,6 +44,8 @@ def play(seed: int, tell: Tell | None = None) -> Played:
         history = mesh.history
         stack.enter_context(scheduler.in_virtual_time(world, mesh.server))
         stack.enter_context(worker.in_virtual_time(world))
+        for module in [each for each in sys.modules.values() if vars(each).get("reach") is crash_points.reach]:
+            stack.enter_context(mock.patch.object(module, "reach", world.effect))
         nemesis = Nemesis(mesh, FAULTS_FOR)
         mesh.operator.start(nemesis.run())
 

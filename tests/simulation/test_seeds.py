@@ -12,7 +12,12 @@ SEEDS = 250
 KINDS = [fault.__name__ for fault in FAULTS]
 KINDS += ["killed_on_its_way", "drained_on_its_way", "cut_on_its_way", "commit_lost", "answer_lost"]
 KINDS += ["moved_by_age", "moved_by_count", "moved_by_stop", "silent_given_up"]
-KINDS += [f"crashed behind {point!r}" for point in (*POINTS, "a commit", "a frame sent", "an order to the warden")]
+LEFT_OUT = {  # logs, the registry, a data folder's own files, and jobs that can't be started are not played
+    "return committed",
+    *("logs committed", "logs acknowledged", "copy committed", "report answered", "incarnation noted", "dead reported"),
+    *("deletion ended jobs", "deletion counted", "deletion answered"),
+}
+KINDS += [f"crashed behind {effect!r}" for effect in ("a commit", "a frame sent", *(POINTS.keys() - LEFT_OUT))]
 
 
 def play(*flags: str) -> subprocess.CompletedProcess[str]:

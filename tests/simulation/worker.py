@@ -247,7 +247,5 @@ def in_virtual_time(world: World) -> Iterator[None]:
         mock.patch.object(link_module, "time", clock),
         mock.patch.object(agent_module, "time", clock),
         mock.patch.object(run_module, "time", clock),
-        mock.patch.object(run_module, "reach", world.effect),
-        mock.patch.object(agent_module, "reach", world.effect),
     ):
         yield
