@@ -47,7 +47,7 @@ async def test_each_save_is_a_revision_that_never_changes_and_the_same_source_is
     assert await get(house, revision=1) == first and await get(house) == second
     error = await refused(update(house, source(message="he"), first.etag))
     assert (error.code, error.reason) == (grpc.StatusCode.ABORTED, "ETAG_MISMATCH")
-    assert "flow 'company.team.hello' in the tenant 'acme' has changed" in error.message
+    assert "flow 'company.team/hello' in the tenant 'acme' has changed" in error.message
 
 
 async def test_the_same_create_request_is_answered_the_same_whatever_came_of_the_flow(house: House) -> None:
@@ -67,7 +67,7 @@ async def test_a_flow_that_is_there_is_not_created_and_one_that_is_not_there_is_
     error = await refused(create(house, source(message="ho")))
     assert (error.code, error.reason) == (grpc.StatusCode.ALREADY_EXISTS, "RESOURCE_EXISTS")
     error = await refused(update(house, source("helo")))
-    assert (error.code, error.metadata["near"]) == (grpc.StatusCode.NOT_FOUND, "company.team.hello")
+    assert (error.code, error.metadata["near"]) == (grpc.StatusCode.NOT_FOUND, "company.team/hello")
     assert (await create(house, source(), tenant="rival")).revision == 1
     assert (await create(house, source(namespace="company"))).revision == 1
 
@@ -97,7 +97,7 @@ async def test_a_revision_that_is_not_there_names_the_newest(house: House) -> No
     assert paths(await refused(get(house, revision=-1))) == ["revision"]
     assert paths(await refused(get(house, "", namespace=""))) == ["namespace", "id"]
     assert paths(await refused(get(house, "a\0b"))) == ["id"]
-    assert (await refused(get(house, "hell"))).metadata == {"near": "company.team.hello"}
+    assert (await refused(get(house, "hell"))).metadata == {"near": "company.team/hello"}
 
 
 async def test_lists_are_pages_in_order_without_sources_of_a_namespace_and_those_below(house: House) -> None:
@@ -133,7 +133,7 @@ async def test_revisions_are_listed_newest_first(house: House) -> None:
     assert ([flow.revision for flow in rest.flows], rest.next_page_token) == ([2, 1], "")
     other = await refused(revisions(house, "other", page_token=first.next_page_token))
     assert paths(other) == ["page_token"]
-    assert (await refused(revisions(house, "hallo"))).metadata == {"near": "company.team.hello"}
+    assert (await refused(revisions(house, "hallo"))).metadata == {"near": "company.team/hello"}
 
 
 async def test_a_client_keeps_flows_of_its_own_tenants_and_finds_no_others(house: House) -> None:
@@ -196,7 +196,7 @@ def _problems(error: grpc.aio.AioRpcError) -> list[FlowProblem]:
 async def test_a_tenant_with_flows_stays_and_one_made_again_goes_on_with_other_numbers(house: House) -> None:
     await create(house, source())
     error = await refused(house.tenants().DeleteTenant(DeleteTenantRequest(id="acme")))
-    assert error.reason == "IN_USE" and "its flows company.team.hello" in error.message
+    assert error.reason == "IN_USE" and "its flows company.team/hello" in error.message
     await delete(house)
     await house.tenants().DeleteTenant(DeleteTenantRequest(id="acme"))
     await house.tenants().CreateTenant(CreateTenantRequest(tenant=Tenant(id="acme")))

@@ -43,8 +43,8 @@ async def test_a_revision_is_stored_and_found_by_its_number_and_by_its_source(tr
         assert await flows.get(connection, "main", "a.b", "f", 3) is None
         assert await flows.unchanged(connection, "main", "a.b", "f", "t") == second
         assert await flows.unchanged(connection, "main", "a.b", "f", "s") is None
-        assert await flows.names_like(connection, "main", "A.x") == ["a.b.f"]
-        assert await flows.of_tenant(connection, "main") == ["a.b.f"]
+        assert await flows.names_like(connection, "main", "A/x") == ["a.b/f"]
+        assert await flows.of_tenant(connection, "main") == ["a.b/f"]
 
 
 async def test_a_deleted_flow_is_on_no_list_and_blocks_nothing(transactions: Transactions) -> None:
@@ -53,7 +53,7 @@ async def test_a_deleted_flow_is_on_no_list_and_blocks_nothing(transactions: Tra
     await save(transactions, a_flow(), "gpu")
     await save(transactions, a_flow("a.b", "g"), "gpu")
     async with transactions.changing() as connection:
-        assert await flows.naming_group(connection, "gpu") == ["main/a.b.f", "main/a.b.g"]
+        assert await flows.naming_group(connection, "gpu") == ["main/a.b/f", "main/a.b/g"]
         await flows.delete(connection, "main", "a.b", "f")
         assert await flows.newest(connection, "main", "a.b", "f") is None
         assert await flows.unchanged(connection, "main", "a.b", "f", "s") is None
@@ -61,12 +61,12 @@ async def test_a_deleted_flow_is_on_no_list_and_blocks_nothing(transactions: Tra
         assert kept is not None and kept.deleted
         assert [flow.id for flow in await flows.page(connection, "main", "", None, 10)] == ["g"]
         assert [flow.revision for flow in await flows.revisions(connection, "main", "a.b", "f", None, 10)] == [1]
-        assert await flows.of_tenant(connection, "main") == ["a.b.g"]
-        assert await flows.names_like(connection, "main", "a") == ["a.b.g"]
-        assert await flows.naming_group(connection, "gpu") == ["main/a.b.g"]
+        assert await flows.of_tenant(connection, "main") == ["a.b/g"]
+        assert await flows.names_like(connection, "main", "a") == ["a.b/g"]
+        assert await flows.naming_group(connection, "gpu") == ["main/a.b/g"]
     assert (await save(transactions, a_flow())).revision == 2
     async with transactions.changing() as connection:
-        assert await flows.naming_group(connection, "gpu") == ["main/a.b.g"]  # the new one names none
+        assert await flows.naming_group(connection, "gpu") == ["main/a.b/g"]  # the new one names none
 
 
 async def test_numbers_outlive_the_tenant_and_its_revisions_do_not(transactions: Transactions) -> None:

@@ -168,7 +168,7 @@ def test_the_etag_of_a_flow_changes_with_its_deletion_and_the_newest_one_counts(
     assert len({flow.etag, replace(flow, revision=4).etag, replace(flow, deleted=True).etag}) == 3
     check_newest("", flow)
     check_newest(flow.etag, flow)
-    with pytest.raises(EtagMismatch, match=r"flow 'a\.b\.c' in the tenant 'acme' has changed"):
+    with pytest.raises(EtagMismatch, match=r"flow 'a\.b/c' in the tenant 'acme' has changed"):
         check_newest(replace(flow, revision=2).etag, flow)
 
 

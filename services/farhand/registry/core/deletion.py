@@ -100,7 +100,7 @@ def step(group: WorkerGroup, event: Event) -> WorkerGroup | None:
 
 
 def check_unused(group: WorkerGroup, tenants: Sequence[str], namespaces: Sequence[str], flows: Sequence[str]) -> None:
-    """Raises InUse when tenants, namespaces ("tenant/name") or flows ("tenant/namespace.id") name the group.
+    """Raises InUse when tenants, namespaces ("tenant/name") or flows ("tenant/namespace/id") name the group.
 
     Tenants and namespaces name it as their default or in their plugin defaults, flows in their newest revision.
     """

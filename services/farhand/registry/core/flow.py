@@ -37,7 +37,7 @@ class FlowRevision:
 
     @property
     def label(self) -> str:
-        """For messages: "flow 'company.team.hello' in the tenant 'main'"."""
+        """For messages: "flow 'company.team/hello' in the tenant 'main'"."""
         return f"flow {names.shown(full_name(self.namespace, self.id), 250)} in the tenant {names.shown(self.tenant)}"
 
 
@@ -53,8 +53,8 @@ class FlowCreation:
 
 
 def full_name(namespace: str, flow_id: str) -> str:
-    """How a flow is named in one text; ids have no dots."""
-    return f"{namespace}.{flow_id}"
+    """How people name a flow in one text; neither part holds a slash."""
+    return f"{namespace}/{flow_id}"
 
 
 def check_newest(given: str, newest: FlowRevision) -> None:

@@ -193,7 +193,7 @@ def _tenant(given: str) -> str:
 
 
 def _parted(token: str) -> tuple[str, str]:
-    namespace, _, flow_id = token.rpartition(".")
+    namespace, _, flow_id = token.partition("/")
     return namespace, flow_id
 
 

@@ -77,8 +77,8 @@ async def revisions(
 
 
 async def names_like(connection: AsyncConnection, tenant: str, name: str) -> list[str]:
-    """Full names ("namespace.id") of the tenant's flows to look for near matches in."""
-    column = flow.c.namespace + "." + flow.c.id
+    """Full names ("namespace/id") of the tenant's flows to look for near matches in."""
+    column = flow.c.namespace + "/" + flow.c.id
     statement = sql.select(column).where(flow.c.tenant == tenant, sql.not_(flow.c.deleted))
     return list((await connection.execute(nearest_first(statement, column, name))).scalars())
 
@@ -125,7 +125,7 @@ async def forget_tenant(connection: AsyncConnection, tenant: str) -> None:
 
 
 async def naming_group(connection: AsyncConnection, key: str) -> Sequence[str]:
-    """The flows, as tenant/namespace.id, whose newest revision names this group."""
+    """The flows, as tenant/namespace/id, whose newest revision names this group."""
     statement = (
         sql.select(flow_group.c.tenant, flow_group.c.namespace, flow_group.c.id)
         .where(flow_group.c.worker_group == key)
