@@ -231,6 +231,20 @@ async def test_what_a_task_inherits_counts_and_what_comes_of_it_is_told(house: H
     assert await validate(house, source("other", "elsewhere")) == []
 
 
+async def test_what_was_forgiven_the_newest_revision_is_not_forgiven_once_there_is_a_newer_one(house: House) -> None:
+    missing = source().replace("    message: hi\n", "")
+    await set_tenant_defaults(house, a_default(LOG, message="from above"))
+    await create(house, missing)
+    await set_tenant_defaults(house)
+    async with house.transactions.changing() as connection:
+        await changes.lock(connection)
+        saving = asyncio.ensure_future(update(house, missing))
+        await someone_waits(house)  # it is the newest still, and would be no change
+        await flows.save(connection, FlowRevision("acme", "company.team", "hello", "other", "{}"), ())
+    error = await refused(saving)
+    assert error.reason == "FLOW_INVALID" and paths(error) == ["tasks[0].message"]
+
+
 async def test_explain_names_the_level_of_everything(house: House) -> None:
     for key in ("gpu", "tpu", "arm"):
         await make_group(house, key)

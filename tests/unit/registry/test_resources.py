@@ -107,6 +107,13 @@ def test_the_digest_of_a_request_tells_bodies_apart_but_not_output_fields_of_lat
         request_id.check_same("r", request_id.digest(one), request_id.digest(others[0]))
 
 
+def test_the_digest_of_a_request_with_plugin_defaults_is_that_of_what_was_written() -> None:
+    """Pinned: what a later release adds to the models must not change it, or a repeated request is refused."""
+    (default,), _ = plugin_defaults.read("p", [{"type": "a", "values": {"workerGroup": {"key": "gpu"}}}])
+    asked = request_id.digest(Tenant("acme", plugin_defaults=(default,)))
+    assert asked.hex() == "42aa401a456fd39ecbf3f7bf206ff96d93dfe1d3aa7ea322d96383b6860f0ee5"
+
+
 def test_a_client_sees_groups_that_its_tenants_may_use_and_no_other_tenants_name() -> None:
     ours = Visibility(frozenset({"acme"}))
     shared = replace(GPU, allowed_tenants=("acme", "rival"))
