@@ -23,6 +23,7 @@ from farhand.api.registry.v1.worker_group_pb2 import WorkerGroup
 from farhand.api.registry.v1.worker_group_service_pb2 import CreateWorkerGroupRequest, ListWorkerGroupsRequest
 from farhand.runtime.grpc_channel import remote_error
 from tests.rpc.refusal import refused
+from tests.rpc.registry.flow_calls import a_default, make_namespace, set_tenant_defaults
 from tests.rpc.registry.registry_house import House, open_house, paths
 
 
@@ -197,3 +198,22 @@ async def test_a_registry_that_stops_ends_its_watches_with_a_word(house: House) 
         error = await refused(watcher.step())
     assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
     assert error.retry_delay == 1.0
+
+
+async def test_plugin_defaults_come_with_the_snapshot_with_each_change_and_from_the_log(
+    house: House, fresh_database: str
+) -> None:
+    naming = a_default("a.b", workerGroup={"fallback": "FAIL"}, timeout="PT1M", x=[1, {"y": None}])
+    await set_tenant_defaults(house, naming)
+    await make_namespace(house, "a", naming)
+    async with watch(house) as watcher:
+        snapshot = await watcher.snapshot()
+        assert [list(tenant.plugin_defaults) for tenant in snapshot.tenants] == [[naming], [], []]
+        assert [list(namespace.plugin_defaults) for namespace in snapshot.namespaces] == [[naming]]
+        changed = await set_tenant_defaults(house, naming, a_default("c", forced=True))
+        change = await watcher.change()
+        assert change.tenant == changed
+        assert list(changed.plugin_defaults) == [naming, a_default("c", forced=True)]
+    async with open_house(fresh_database) as other, watch(other, snapshot.revision - 1) as watcher:
+        assert list((await watcher.change()).namespace.plugin_defaults) == [naming]
+        assert await watcher.change() == change
