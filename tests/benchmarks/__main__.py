@@ -19,6 +19,7 @@ from rich.table import Table
 
 from tests.benchmarks import flows
 from tests.benchmarks.bare_sql import BareSql
+from tests.benchmarks.executions import Executions
 from tests.benchmarks.measures import Latencies, Measures, Rate
 from tests.fixtures.mesh import Mesh, postgres
 
@@ -52,7 +53,21 @@ def of_flows(saved: Rate, listed: Latencies, bare: Latencies) -> Table:
     return table
 
 
-async def main(jobs: int) -> None:
+async def of_executions(executions: Executions, waiting: int) -> Table:
+    """What executions cost on top of their jobs; there is no bare SQL for that."""
+    table = Table("what", "farhand", "aim", title="Executions of no-op tasks")
+    await executions.prepare()
+    parallel = await executions.parallel()
+    table.add_row("100 parallel tasks, create to end, p50, ms", f"{parallel.percentile(50) * 1000:,.0f}", "< 1,000")
+    few = await executions.rate()
+    table.add_row("sequences of 10 tasks, task runs/s", str(few), "300")
+    await executions.fill(waiting)
+    many = await executions.rate()
+    table.add_row(f"the same beside {waiting:,} running executions, task runs/s", str(many), "as before")
+    return table
+
+
+async def main(jobs: int, waiting: int) -> None:
     """Measure everything once and print it."""
     console = Console(width=None if sys.stdout.isatty() else 120)
     table = Table("what", "farhand", "bare SQL", "ratio", title=f"{jobs:,} no-op jobs, {os.cpu_count()} cores")
@@ -83,6 +98,7 @@ async def main(jobs: int) -> None:
             lists, bare_lists = await flows.listed(mesh), await flows.listed_bare(url)
             console.print(table)
             console.print(of_flows(saved, lists, bare_lists))
+            console.print(await of_executions(Executions(mesh), waiting))
     memory = Table("idle service", "resident MiB", title="Memory before the first job")
     for service, mebibytes in idle.items():
         memory.add_row(service, f"{mebibytes:.0f}")
@@ -92,4 +108,6 @@ async def main(jobs: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--jobs", type=int, default=40_000, help="how many jobs the batches hold in all")
-    asyncio.run(main(parser.parse_args().jobs))
+    parser.add_argument("--waiting", type=int, default=10_000, help="how many executions run beside those measured")
+    arguments = parser.parse_args()
+    asyncio.run(main(arguments.jobs, arguments.waiting))

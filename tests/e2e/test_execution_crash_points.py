@@ -20,6 +20,7 @@ from farhand.api.scheduler.v1.execution_service_pb2 import (
     GetExecutionRequest,
     KillExecutionRequest,
 )
+from farhand.kernel.flow.model import PARALLEL
 from farhand.runtime.crash_points import POINTS
 from tests.e2e.test_crash_points import OF_EXECUTIONS
 from tests.fixtures.mesh import Mesh, Process
@@ -48,7 +49,7 @@ def story(folder: Path) -> str:
     return (
         "id: story\nnamespace: company\ntasks:\n"
         + task("first", "  ")
-        + "  - id: both\n    type: io.kestra.plugin.core.flow.Parallel\n    tasks:\n"
+        + f"  - id: both\n    type: {PARALLEL}\n    tasks:\n"
         + task("left", "      ")
         + task("right", "      ")
         + task("flaky", "  ", flaky, "retry:\n  type: constant\n  interval: PT0.1S\n  maxAttempts: 3")
@@ -146,7 +147,8 @@ async def test_a_death_while_a_kill_is_carried_out_kills_all_the_same(mesh: Mesh
     revival = asyncio.create_task(revive(scheduler))
     await mesh.add_worker("", slots=1)
     source = (
-        "id: long\nnamespace: company\ntasks:\n  - id: both\n    type: io.kestra.plugin.core.flow.Parallel\n    tasks:\n"
+        "id: long\nnamespace: company\ntasks:\n"
+        f"  - id: both\n    type: {PARALLEL}\n    tasks:\n"
         f"      - id: a\n        type: {SHELL}\n        commands: ['echo start >> {tmp_path / 'a'}; sleep 600']\n"
         f"      - id: b\n        type: {SHELL}\n        commands: ['echo start >> {tmp_path / 'b'}; sleep 600']\n"
         f"  - id: never\n    type: {SHELL}\n    commands: ['echo start >> {tmp_path / 'never'}']\n"

@@ -42,7 +42,8 @@ class ExecutionTails:
         record = await self._executions.find(id, caller)
         await self._check(record, task_id)
         if not follow:
-            for run in await self._executions.task_runs(record.key):
+            _, runs = await self._executions.with_task_runs(record.key)
+            for run in runs:
                 if not task_id or run.id.task_id == task_id:
                     async for answer in self._of_run(run, caller, follow=False):
                         yield answer
@@ -96,8 +97,8 @@ class ExecutionTails:
         async with asyncio.TaskGroup() as tails:
             with self._changes.watch_execution(record.key) as watch:
                 while True:
-                    record = await self._executions.again(record.key)
-                    for run in await self._executions.task_runs(record.key):
+                    record, runs = await self._executions.with_task_runs(record.key)
+                    for run in runs:
                         wanted = not task_id or run.id.task_id == task_id
                         if wanted and run.key not in begun and _has_log(run):
                             begun.add(run.key)

@@ -1,8 +1,11 @@
 """Watches of executions: as it is, then what changed, until it has ended.
 
 News of the execution and of its jobs wake a watch at once; a poll is the guarantee.
+Changes that follow each other closely are told as one: a flow of many short tasks
+must not cost its watchers more than itself.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from farhand.api.scheduler.v1.execution_pb2 import Execution
@@ -13,6 +16,8 @@ from farhand.scheduler.loops.changes import Changes
 from farhand.scheduler.rpc.execution_wire import execution_message, task_run_message
 from farhand.scheduler.rpc.visible_executions import VisibleExecutions
 from farhand.scheduler.rpc.watching import Poll
+
+GATHER_SECONDS = 0.05  # at least between two looks
 
 
 class ExecutionWatching:
@@ -29,11 +34,11 @@ class ExecutionWatching:
         places = await self._executions.places(record)
         sent: dict[int, TaskRunRecord] = {}
         last: object = None
+        now = asyncio.get_running_loop().time
         with self._changes.watch_execution(record.key) as watch:
             while True:
-                # The execution first: once it has ended its task runs don't change any more.
-                record = await self._executions.again(record.key)
-                runs = await self._executions.task_runs(record.key)
+                looked = now()
+                record, runs = await self._executions.with_task_runs(record.key)
                 changed = [run for run in runs if sent.get(run.key) != run]
                 sent.update((run.key, run) for run in changed)
                 if changed or last != record:
@@ -45,6 +50,7 @@ class ExecutionWatching:
                     return
                 if not watch.only(jobs_that_move(runs)):
                     await watch.changed(self._poll.pause())
+                await asyncio.sleep(max(0.0, looked + GATHER_SECONDS - now()))
 
 
 def jobs_that_move(runs: list[TaskRunRecord]) -> list[int]:

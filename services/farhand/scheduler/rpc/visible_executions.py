@@ -50,19 +50,24 @@ class VisibleExecutions:
             raise _no_execution(execution_id(key))
         return record
 
-    async def task_runs(self, key: int) -> list[TaskRunRecord]:
-        """Its task runs, in the order of their creation."""
+    async def with_task_runs(self, key: int) -> tuple[ExecutionRecord, list[TaskRunRecord]]:
+        """One that was found before, with its task runs in the order of their creation. The execution is read first:
+        where it has ended, its task runs have. Raises NotFound where it was cleared away meanwhile."""
         async with self._reading.connection() as connection:
-            return await read_task_runs(connection, key)
+            record = await read_execution(connection, key)
+            if record is None:
+                raise _no_execution(execution_id(key))
+            return record, await read_task_runs(connection, key)
 
     async def whole(self, key: int) -> Execution:
         """The execution with all that is known of it: inputs, history, task runs, and their outputs as far as they
         fit. Raises NotFound, Unavailable."""
-        record = await self.again(key)
+        record, runs = await self.with_task_runs(key)
+        outputs: dict[int, bytes] = {}
+        if runs:
+            async with self._reading.connection() as connection:
+                outputs = await read_run_outputs(connection, key, OUTPUT_BYTES)
         places = await self.places(record)
-        async with self._reading.connection() as connection:
-            runs = await read_task_runs(connection, key)
-            outputs = await read_run_outputs(connection, key, OUTPUT_BYTES)
         message = execution_message(record)
         message.task_runs.extend(task_run_message(run, places, outputs.get(run.key)) for run in runs)
         return message
