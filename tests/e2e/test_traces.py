@@ -10,11 +10,13 @@ import re
 import socket
 from typing import Any
 
+from farhand.api.registry.v1.flow_service_pb2 import CreateFlowRequest
 from farhand.api.scheduler.v1 import job_pb2, job_service_pb2
+from farhand.api.scheduler.v1.execution_service_pb2 import CreateExecutionRequest, WatchExecutionRequest
 from tests.fixtures.command_line import Said, farhand
 from tests.fixtures.mesh import Mesh
 from tests.fixtures.otlp import OtlpReceiver, ReceivedSpan
-from tests.tasks import a_shell_task
+from tests.tasks import SHELL, a_shell_task
 
 TRACEPARENT = re.compile(
     r"00-([0-9a-f]{32})-([0-9a-f]{16})-0[13]"
@@ -246,3 +248,40 @@ async def test_a_collector_that_is_away_or_deaf_disturbs_nothing(mesh: Mesh) -> 
         assert asyncio.get_running_loop().time() - began < 25  # nobody waits long for who never answers
         for process in services:
             assert "Traceback" not in process.tail(), process.tail()
+
+
+async def test_an_execution_is_one_span_with_all_of_its_jobs_below(mesh: Mesh, otlp: OtlpReceiver) -> None:
+    await traced(mesh, otlp.endpoint)
+    task = f"    type: {SHELL}\n    commands: ['true']\n"
+    source = f"id: story\nnamespace: company\ntasks:\n  - id: first\n{task}  - id: second\n{task}"
+    await mesh.flows.CreateFlow(CreateFlowRequest(source=source))
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    created = await mesh.executions.CreateExecution(
+        CreateExecutionRequest(namespace="company", flow_id="story"), metadata=(("traceparent", parent),)
+    )
+    execution = created.execution
+    assert execution.trace_id == parent.split("-")[1]
+    async for _ in mesh.executions.WatchExecution(WatchExecutionRequest(id=execution.id)):
+        pass
+    spans = await otlp.arrive(
+        lambda spans: (
+            any(span.name == "execution" for span in spans)
+            and len([span for span in spans if span.name == "record"]) == 2
+        )
+    )
+    [whole_of_it] = [span for span in spans if span.name == "execution"]
+    assert whole_of_it.attributes["farhand.execution"] == execution.id
+    assert (whole_of_it.trace_id, whole_of_it.parent_id) == (parent.split("-")[1], parent.split("-")[2])
+    below = [span for span in spans if span.parent_id == whole_of_it.span_id]
+    assert {"queue wait", "assign", "run", "record"} <= {span.name for span in below}
+    assert whole_of_it.start <= min(span.start for span in below) and whole_of_it.end > whole_of_it.start
+
+
+async def test_an_execution_without_a_parent_is_a_trace_of_its_own(mesh: Mesh, otlp: OtlpReceiver) -> None:
+    await traced(mesh, otlp.endpoint)
+    source = f"id: story\nnamespace: company\ntasks:\n  - id: only\n    type: {SHELL}\n    commands: ['true']\n"
+    await mesh.flows.CreateFlow(CreateFlowRequest(source=source))
+    created = await mesh.executions.CreateExecution(CreateExecutionRequest(namespace="company", flow_id="story"))
+    spans = await otlp.arrive(lambda spans: any(span.name == "execution" for span in spans))
+    [root] = [span for span in spans if span.name == "execution"]
+    assert (root.trace_id, root.parent_id) == (created.execution.trace_id, "")

@@ -9,6 +9,7 @@ have confirmed that nothing starts any more, as with the kill of a job (P9).
 import asyncio
 import hashlib
 import json
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -34,6 +35,7 @@ from farhand.scheduler.store.executions import (
     remember_request,
 )
 
+KEPT = 256  # parsed flows
 STEP_SECONDS = 10.0  # that a kill waits for the step that obeys it
 CONFIRM_SECONDS = 2.0  # and then for the workers
 POLL_SECONDS = 0.25
@@ -76,6 +78,7 @@ class Executions:
         self._flows = flows
         self._changes = changes
         self._listener = listener
+        self._flows_by_digest: OrderedDict[bytes, Flow] = OrderedDict()
 
     async def create(self, order: Order) -> int:
         """The key of the execution, which is durable. Raises InvalidArgument with a violation for each wrong input,
@@ -101,12 +104,12 @@ class Executions:
 
     async def _create(self, order: Order, fetched: FetchedFlow) -> tuple[int, bool]:
         """The key, and whether it is a new execution's."""
-        flow = Flow.from_json(fetched.definition)
+        digest = hashlib.sha256(fetched.definition.encode()).digest()
+        flow = self._parsed(digest, fetched.definition)
         inputs, wrong = check_inputs(flow, order.inputs)
         if wrong:
             raise InvalidArgument.of(*wrong)
         traceparent = announce_span(order.parent)
-        digest = hashlib.sha256(fetched.definition.encode()).digest()
         async with self._pool.acquire() as connection, connection.transaction():
             key = await allot_execution_key(connection)
             if order.request_id and not await remember_request(
@@ -135,6 +138,13 @@ class Executions:
                 ),
             )
         return key, True
+
+    def _parsed(self, digest: bytes, definition: str) -> Flow:
+        flow = self._flows_by_digest.pop(digest, None) or Flow.from_json(definition)
+        self._flows_by_digest[digest] = flow
+        if len(self._flows_by_digest) > KEPT:
+            self._flows_by_digest.popitem(last=False)
+        return flow
 
     async def kill(self, key: int) -> None:
         """End an execution wherever it is; returns when that may be acknowledged (P9). Raises Unavailable."""
