@@ -353,4 +353,5 @@ async def a_job_that_may_not_wait_is_left_alone(chain: Chain) -> None:
 
 
 def test_every_point_is_one_of_a_chain() -> None:
-    assert sorted(POINTS) == sorted([*UNDER_LOAD, *KILLS, *ENDS_OF_SESSIONS, *DELETIONS, *OF_A_WORKER, *OF_EXECUTIONS, LAST])
+    here = [*UNDER_LOAD, *KILLS, *ENDS_OF_SESSIONS, *DELETIONS, *OF_A_WORKER, LAST]
+    assert sorted(POINTS) == sorted([*here, *OF_EXECUTIONS])

@@ -86,7 +86,7 @@ async def until(mesh: Mesh, id: str, *states: str) -> execution_pb2.Execution:
 
 
 @pytest.mark.parametrize("time", [1, 3])
-@pytest.mark.parametrize("point", [point for point in OF_EXECUTIONS if point not in ("execution kill marked", "execution created")])
+@pytest.mark.parametrize("point", sorted({*OF_EXECUTIONS} - {"execution kill marked", "execution created"}))
 async def test_a_death_in_a_step_runs_every_task_once(mesh: Mesh, tmp_path: Path, point: str, time: int) -> None:
     await mesh.add_registry()
     scheduler = await mesh.add_scheduler(FARHAND_CRASH_POINT=f"{point}:{time}")
