@@ -8,6 +8,7 @@ from datetime import timedelta
 from importlib import metadata
 
 from farhand.api.registry.v1.flow_service_pb2_grpc import add_FlowServiceServicer_to_server
+from farhand.api.registry.v1.namespace_file_service_pb2_grpc import add_NamespaceFileServiceServicer_to_server
 from farhand.api.registry.v1.namespace_service_pb2_grpc import add_NamespaceServiceServicer_to_server
 from farhand.api.registry.v1.roll_service_pb2_grpc import add_RollServiceServicer_to_server
 from farhand.api.registry.v1.tenant_service_pb2_grpc import add_TenantServiceServicer_to_server
@@ -18,6 +19,7 @@ from farhand.registry.rpc.access import ACCESS, SERVICE_NAMES
 from farhand.registry.rpc.flow_reader import FlowReader
 from farhand.registry.rpc.flow_service import FlowService
 from farhand.registry.rpc.group_deletion import GroupDeletion
+from farhand.registry.rpc.namespace_file_service import NamespaceFileService
 from farhand.registry.rpc.namespace_service import NamespaceService
 from farhand.registry.rpc.reading_threads import ReadingThreads
 from farhand.registry.rpc.roll_service import RollService
@@ -54,6 +56,7 @@ async def serve(lifecycle: Lifecycle, settings: RegistrySettings) -> None:
         server = make_server(settings, tokens, ACCESS, translate=meaning, door=door)
         add_TenantServiceServicer_to_server(TenantService(transactions), server)
         add_NamespaceServiceServicer_to_server(NamespaceService(transactions), server)
+        add_NamespaceFileServiceServicer_to_server(NamespaceFileService(transactions), server)
         add_WorkerGroupServiceServicer_to_server(
             WorkerGroupService(
                 transactions, deletions, lease_floor=timedelta(seconds=settings.lease_floor), new_uid=new_uid

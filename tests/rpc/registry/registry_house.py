@@ -22,6 +22,7 @@ import grpc.aio
 
 from farhand.api.registry.v1 import (
     flow_service_pb2_grpc,
+    namespace_file_service_pb2_grpc,
     namespace_service_pb2_grpc,
     roll_service_pb2_grpc,
     tenant_service_pb2_grpc,
@@ -34,6 +35,7 @@ from farhand.registry.rpc.access import ACCESS
 from farhand.registry.rpc.flow_reader import FlowReader
 from farhand.registry.rpc.flow_service import FlowService
 from farhand.registry.rpc.group_deletion import GroupDeletion
+from farhand.registry.rpc.namespace_file_service import NamespaceFileService
 from farhand.registry.rpc.namespace_service import NamespaceService
 from farhand.registry.rpc.reading_threads import ReadingThreads
 from farhand.registry.rpc.roll_service import RollService
@@ -50,6 +52,7 @@ from farhand.runtime.settings import DialSettings, ListenSettings
 
 if TYPE_CHECKING:
     from farhand.api.registry.v1.flow_service_pb2_grpc import FlowServiceAsyncStub
+    from farhand.api.registry.v1.namespace_file_service_pb2_grpc import NamespaceFileServiceAsyncStub
     from farhand.api.registry.v1.namespace_service_pb2_grpc import NamespaceServiceAsyncStub
     from farhand.api.registry.v1.roll_service_pb2_grpc import RollServiceAsyncStub
     from farhand.api.registry.v1.tenant_service_pb2_grpc import TenantServiceAsyncStub
@@ -86,6 +89,9 @@ class House:
     def namespaces(self, caller: str = "admin") -> "NamespaceServiceAsyncStub":
         return namespace_service_pb2_grpc.NamespaceServiceStub(self.channel(caller))
 
+    def files(self, caller: str = "admin") -> "NamespaceFileServiceAsyncStub":
+        return namespace_file_service_pb2_grpc.NamespaceFileServiceStub(self.channel(caller))
+
     def groups(self, caller: str = "admin") -> "WorkerGroupServiceAsyncStub":
         return worker_group_service_pb2_grpc.WorkerGroupServiceStub(self.channel(caller))
 
@@ -113,6 +119,9 @@ async def open_house(
         server = make_server(listen, _tokens(tenants), ACCESS, translate=meaning)
         tenant_service_pb2_grpc.add_TenantServiceServicer_to_server(TenantService(transactions), server)
         namespace_service_pb2_grpc.add_NamespaceServiceServicer_to_server(NamespaceService(transactions), server)
+        namespace_file_service_pb2_grpc.add_NamespaceFileServiceServicer_to_server(
+            NamespaceFileService(transactions), server
+        )
         deletions = GroupDeletion(transactions, feed, deletion_wait)
         groups = WorkerGroupService(transactions, deletions, lease_floor=timedelta(seconds=1), new_uid=new_uid)
         worker_group_service_pb2_grpc.add_WorkerGroupServiceServicer_to_server(groups, server)

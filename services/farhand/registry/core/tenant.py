@@ -42,11 +42,18 @@ def check(tenant: Tenant, fields: Collection[str] = CHANGEABLE) -> list[Violatio
     return violations
 
 
-def check_removal(tenant_id: str, namespaces: Sequence[str], groups: Sequence[str], flows: Sequence[str]) -> None:
-    """Raises Protected for `main`, and InUse when namespaces, flows or groups (by key) still name the tenant."""
+def check_removal(
+    tenant_id: str,
+    namespaces: Sequence[str],
+    groups: Sequence[str],
+    flows: Sequence[str],
+    files: Sequence[str] = (),
+) -> None:
+    """Raises Protected for `main`, and InUse when namespaces, flows, groups (by key) or files (by their namespaces)
+    still name the tenant."""
     if tenant_id == names.DEFAULT_TENANT:
         raise Protected(f"The tenant {names.shown(tenant_id)} always exists and can't be deleted.")
-    if not namespaces and not groups and not flows:
+    if not namespaces and not groups and not flows and not files:
         return
     users = []
     if namespaces:
@@ -55,6 +62,8 @@ def check_removal(tenant_id: str, namespaces: Sequence[str], groups: Sequence[st
         users.append(f"its flows {listed(flows)}")
     if groups:
         users.append(f"the allowed tenants of the worker groups {listed(groups)}")
+    if files:
+        users.append(f"the files of the namespaces {listed(files)}")
     raise InUse(
         f"The tenant {names.shown(tenant_id)} is in use by {' and '.join(users)}. Remove it there first.",
         metadata={

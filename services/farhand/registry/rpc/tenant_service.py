@@ -17,7 +17,7 @@ from farhand.registry.core.visibility import Visibility
 from farhand.registry.rpc import default_group, wire
 from farhand.registry.rpc.callers import visibility
 from farhand.registry.rpc.pages import fill
-from farhand.registry.store import changes, flows, namespaces, requests, tenants, worker_groups
+from farhand.registry.store import changes, flows, namespace_files, namespaces, requests, tenants, worker_groups
 from farhand.registry.store.transactions import Transactions
 
 _EVERYTHING = Visibility(None)
@@ -108,6 +108,7 @@ class TenantService(TenantServiceServicer):
                 await namespaces.of_tenant(connection, stored.id),
                 await worker_groups.allowing(connection, stored.id),
                 await flows.of_tenant(connection, stored.id),
+                await namespace_files.namespaces_of(connection, stored.id),
             )
             await flows.forget_tenant(connection, stored.id)
             await tenants.delete(connection, stored.id)

@@ -137,3 +137,42 @@ worker = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("sequence", BigInteger, nullable=False),
 )
+
+file_content = Table(
+    "file_content",
+    METADATA,
+    Column("digest", LargeBinary, primary_key=True),
+)
+
+file_piece = Table(
+    "file_piece",
+    METADATA,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+)
+
+namespace_file = Table(
+    "namespace_file",
+    METADATA,
+    Column("tenant", _NAME, primary_key=True),
+    Column("namespace", _NAME, primary_key=True),
+    Column("path", _NAME, primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("create_time", _TIME, nullable=False),
+    Column("update_time", _TIME, nullable=False),
+)
+
+past_namespace_file = Table(
+    "past_namespace_file",
+    METADATA,
+    Column("tenant", _NAME, primary_key=True),
+    Column("namespace", _NAME, primary_key=True),
+    Column("path", _NAME, primary_key=True),
+    Column("digest", LargeBinary, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("create_time", _TIME, nullable=False),
+    Column("update_time", _TIME, nullable=False),
+    Column("past_since", _TIME, nullable=False),
+)
