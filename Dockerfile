@@ -12,7 +12,7 @@ FROM python:3.12-slim
 # A volume that is new takes the owner of the folder that it is mounted on.
 RUN useradd --system --uid 10001 --home-dir /var/lib/farhand farhand \
     && install --directory --owner=farhand --mode=0700 /var/lib/farhand \
-       /certs /certs/servers /certs/worker /certs/worker-gpu /certs/admin
+       /files /certs /certs/servers /certs/worker /certs/worker-gpu /certs/admin
 COPY --from=build /opt/farhand /opt/farhand
 ENV PATH=/opt/farhand/bin:$PATH PYTHONDONTWRITEBYTECODE=1
 USER farhand

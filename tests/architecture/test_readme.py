@@ -84,13 +84,16 @@ def test_the_table_of_commands_names_all_there_are() -> None:
     found: set[str] = set()
     for cell in re.findall(r"^\| (`farhand .*?) \|", section, re.MULTILINE):
         first, *others = re.findall(r"`(.*?)`", cell)
-        _, noun, *verbs = first.split()
-        found |= {" ".join([noun, *verb.split()]) for verb in [*verbs, *others]} or {noun}
-    there = set()
-    for noun in NOUNS:
-        children = getattr(load(noun), "commands", None)
-        there |= {noun} if children is None else {f"{noun} {verb}" for verb in children}
-    assert found == there
+        *noun, verb = first.removeprefix("farhand ").split()
+        found |= {" ".join([*noun, each]) for each in (verb, *others)}
+
+    def below(words: str, command: Any) -> set[str]:
+        children = getattr(command, "commands", None)
+        if children is None:
+            return {words}
+        return {leaf for child, inner in children.items() for leaf in below(f"{words} {child}", inner)}
+
+    assert found == {leaf for noun in NOUNS for leaf in below(noun, load(noun))}
 
 
 def setting_rows() -> dict[str, list[tuple[str, str, str]]]:

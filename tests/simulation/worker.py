@@ -25,6 +25,7 @@ from farhand.worker.core.redial import Target
 from farhand.worker.core.slots import JobKey, Received, Slots
 from farhand.worker.link import Link, _Dial
 from farhand.worker.process_control import ProcessControl
+from farhand.worker.run_files import WorkerFiles
 from farhand.worker.runners.process import ProcessRunner
 from farhand.worker.shutdown import shut_down
 from farhand.worker.spans import NoSpans
@@ -141,6 +142,8 @@ class SimulatedWorker:
         folder: Any = host.disk
         logs: Any = Logs()
         dial: Any = None
+        transfers: Any = None  # its jobs have no files
+        cache: Any = None
         self.agent = Agent(
             self.slots,
             Lease(),
@@ -153,6 +156,7 @@ class SimulatedWorker:
             spans=NoSpans(),
             pressure=Pressure(64 << 20, 0),
             memory=lambda: None,
+            files=WorkerFiles(transfers, cache),
             envs={},
             clock=host.clock,
         )

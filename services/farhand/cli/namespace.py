@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from farhand.cli import namespace_files
 from farhand.cli.command import command, noun
 from farhand.cli.defaults import (
     DefaultFallback,
@@ -33,8 +34,10 @@ app = noun(
         "farhand namespace list",
         "farhand namespace create company.team --default-worker-group gpu",
         "farhand namespace update company.team --no-default-worker-group",
+        "farhand namespace files upload company.team scripts/",
     ],
 )
+app.add_typer(namespace_files.app, name="files")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The namespace, e.g. company.team.")]
 

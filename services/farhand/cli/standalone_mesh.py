@@ -141,7 +141,8 @@ class StandaloneMesh:
 
     def _scheduler_command(self) -> list[str]:
         listen = _listen(self._scheduler, self._plan.scheduler_port)
-        return [*_module("farhand.scheduler"), "--listen", listen, "--registry", self.registry]
+        files = str(self._folder.path / "files")
+        return [*_module("farhand.scheduler"), "--listen", listen, "--registry", self.registry, "--files", files]
 
     def _worker_command(self, plan: WorkerPlan, data: Path) -> list[str]:
         command = [*_module("farhand.worker"), "--scheduler", self.scheduler, "--data", str(data)]

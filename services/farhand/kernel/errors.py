@@ -69,6 +69,10 @@ class FlowInvalid(InvalidArgument):
     """A flow's source can't be saved; FlowProblems and the violations say why, and where."""
 
     reason = "FLOW_INVALID"
+class FileTooLarge(InvalidArgument):
+    """A file is larger than the server's limit; the message names it."""
+
+    reason = "FILE_TOO_LARGE"
 
 
 class FutureRevision(FarhandError):
@@ -146,6 +150,13 @@ class GroupDeleting(FarhandError):
 
     status = "FAILED_PRECONDITION"
     reason = "GROUP_DELETING"
+
+
+class StaleFence(FarhandError):
+    """A worker moves a file for a job that is not assigned to it under that fence (P4)."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "STALE_FENCE"
 
 
 class WorkerNotConnected(FarhandError):

@@ -32,6 +32,8 @@ POINTS = {
     "stream's end noted": "scheduler: a session is DISCONNECTED, nobody was told",
     "return committed": "scheduler: jobs that were handed back unstarted wait again, nobody was told",
     "difference mended": "scheduler: jobs that a worker does not hold wait again, nobody was told",
+    "file arriving": "scheduler: a part of an output file came",
+    "file stored": "scheduler: an output file is stored, the worker was not told",
     "lease expired": "scheduler: a session is LOST and its jobs wait again, nobody was told",
     "fence committed": "scheduler: an operator's word gave back a worker's jobs, nobody was told",
     "fallback settled": "scheduler: jobs ended with their group's last worker, nobody was told",

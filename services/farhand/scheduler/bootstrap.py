@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import importlib.metadata
+import os
 import random
 import secrets
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, cast
 
 import asyncpg
@@ -17,11 +19,12 @@ from farhand.api.scheduler.v1 import (
     job_service_pb2_grpc,
     worker_control_service_pb2_grpc,
 )
-from farhand.api.worker.v1 import worker_service_pb2_grpc
+from farhand.api.worker.v1 import file_service_pb2_grpc, worker_service_pb2_grpc
 from farhand.kernel.errors import FarhandError
 from farhand.runtime import telemetry
 from farhand.runtime.database import connect, database_error, make_engine, wait_until_migrated
 from farhand.runtime.door import Door
+from farhand.runtime.file_store import open_store
 from farhand.runtime.grpc_channel import make_channel
 from farhand.runtime.grpc_server import add_standard_services, bind, make_server
 from farhand.runtime.security import Tokens
@@ -37,6 +40,7 @@ from farhand.scheduler.loops.doorbell import Doorbell
 from farhand.scheduler.loops.enqueue import Enqueue
 from farhand.scheduler.loops.executions import Executions
 from farhand.scheduler.loops.flow_source import FlowSource
+from farhand.scheduler.loops.forgotten_files import ForgottenFiles
 from farhand.scheduler.loops.group_commit import HotConnection
 from farhand.scheduler.loops.janitor import Janitor
 from farhand.scheduler.loops.kills import Kills
@@ -60,9 +64,12 @@ from farhand.scheduler.rpc.execution_tails import ExecutionTails
 from farhand.scheduler.rpc.execution_watching import ExecutionWatching
 from farhand.scheduler.rpc.execution_wire import decode_outputs, encode_task
 from farhand.scheduler.rpc.explanations import Explanations
+from farhand.scheduler.rpc.file_reads import FileReads
+from farhand.scheduler.rpc.file_service import FileService
 from farhand.scheduler.rpc.group_service import GroupServicer
 from farhand.scheduler.rpc.hello import Welcomer
 from farhand.scheduler.rpc.job_service import JobServicer, Rooms
+from farhand.scheduler.rpc.namespace_files import NamespaceFiles
 from farhand.scheduler.rpc.submits import Submits
 from farhand.scheduler.rpc.tails import Tails
 from farhand.scheduler.rpc.visible_executions import VisibleExecutions
@@ -88,10 +95,12 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
     tokens = Tokens.load(settings.tokens) if settings.tokens else None
     door = Door()
     server = make_server(settings, tokens, ACCESS, translate=_translate, lenient=LENIENT, door=door)
+    files = open_store(settings.files or str(default_files()))
     address = await bind(server, settings)
     await wait_until_migrated(url, lifecycle, "farhand.scheduler", "scheduler")
 
     async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(files.close)
         engine = make_engine(url)
         stack.push_async_callback(engine.dispose)
         pool = await stack.enter_async_context(_pool(url))
@@ -231,15 +240,20 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
             WorkerControlService(pool, signals.sessions), server
         )
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(workers, server)
+        file_reads = FileReads(files)
+        file_service_pb2_grpc.add_FileServiceServicer_to_server(
+            FileService(pool, files, file_reads, NamespaceFiles(channel), settings.max_file), server
+        )
         health = add_standard_services(server, SERVICE_NAMES)
 
-        for_report, for_upkeep = hot(), hot()
+        for_report, for_upkeep, for_files = hot(), hot(), hot()
 
         async def lead() -> None:
             async with asyncio.TaskGroup() as work:
                 work.create_task(Report(for_report, channel).run())
                 work.create_task(deletion.run())
                 work.create_task(Upkeep(for_upkeep, replica=replica, retention=settings.retention).run())
+                work.create_task(ForgottenFiles(for_files, files).run())
 
         async with asyncio.TaskGroup() as siblings:
             loops = [
@@ -277,6 +291,12 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
             await server.stop(max(1.0, until - time.monotonic()))
             for loop in loops:
                 loop.cancel()
+
+
+def default_files() -> Path:
+    """Where output files are kept unless it is said: good for one machine."""
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "farhand" / "files"
 
 
 @contextlib.asynccontextmanager

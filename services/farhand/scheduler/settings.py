@@ -41,6 +41,12 @@ class SchedulerSettings(LogSettings, ListenSettings, DatabaseSettings, DialSetti
     registry: str = setting("127.0.0.1:7401", "address of the registry")
     max_payload: int = setting(256 << 10, "largest task, serialized", kind=size)
     max_log: int = setting(64 << 20, "most bytes of log that are kept of one assignment", kind=size)
+    files: str | None = setting(
+        None,
+        "where output files are kept: a folder, which all schedulers share, or s3://BUCKET/PREFIX "
+        "(default: ~/.local/share/farhand/files)",
+    )
+    max_file: int = setting(1 << 30, "largest output file", kind=size)
     retention: float = setting(30 * 86400.0, "how long ended jobs are kept, 24 hours or more", kind=duration)
     max_workers: int = setting(10_000, "most workers that hold a stream with this scheduler", kind=_count)
     admit_rate: float = setting(

@@ -29,6 +29,7 @@ from farhand.worker.outbox import Outbox
 from farhand.worker.process_control import ProcessControl
 from farhand.worker.results import ResultJournal
 from farhand.worker.run import Ending, Run, Stop
+from farhand.worker.run_files import WorkerFiles
 from farhand.worker.runners import TaskRunner
 from farhand.worker.spans import RunSpan, Spans, Untraced
 from farhand.worker.tasks.base import InstantTaskType, Level, Outcome, OutcomeState, failed
@@ -64,6 +65,7 @@ class Agent:
         runner: Callable[[ProcessControl], TaskRunner],
         spans: Spans,
         pressure: Pressure,
+        files: WorkerFiles,
         envs: Mapping[str, str],
         clock: Clock = boottime,
         memory: Callable[[], int | None] = available,
@@ -81,6 +83,7 @@ class Agent:
         self._make_runner = runner
         self._spans = spans
         self._pressure = pressure
+        self._files = files
         self._envs = envs
         self._clock = clock
         self._memory = memory
@@ -432,6 +435,7 @@ class Agent:
                 runner=runner,
                 folders=self._folder.jobs,
                 lease_stands=lambda: not self.lease.expired(self._clock()),
+                files=self._files,
             )
             self._runs[key] = run
             for order in self._early.pop(key):

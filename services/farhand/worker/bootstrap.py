@@ -19,9 +19,12 @@ from farhand.worker.core.pressure import Pressure
 from farhand.worker.core.slots import Slots
 from farhand.worker.data_folder import DataFolder
 from farhand.worker.environment import for_jobs
+from farhand.worker.file_cache import FileCache
+from farhand.worker.file_transfers import FileTransfers
 from farhand.worker.link import Link
 from farhand.worker.log_sender import LogSender
 from farhand.worker.results import ResultJournal
+from farhand.worker.run_files import WorkerFiles
 from farhand.worker.runners.process import ProcessRunner
 from farhand.worker.settings import WorkerSettings
 from farhand.worker.shutdown import shut_down
@@ -30,6 +33,7 @@ from farhand.worker.tasks import registry
 from farhand.worker.warden_client import WardenProcessControl
 
 if TYPE_CHECKING:
+    from farhand.api.worker.v1.file_service_pb2_grpc import FileServiceAsyncStub
     from farhand.api.worker.v1.worker_service_pb2_grpc import WorkerServiceAsyncStub
 
 log = logging.getLogger(__name__)
@@ -50,6 +54,10 @@ async def serve(lifecycle: Lifecycle, settings: WorkerSettings) -> None:
         async def connected() -> "WorkerServiceAsyncStub":
             return await link.connected()
 
+        async def connected_files() -> "FileServiceAsyncStub":
+            return await link.connected_files()
+
+        files = WorkerFiles(FileTransfers(connected_files), FileCache(folder.files, settings.file_cache))
         logs = LogSender(folder.logs, settings.max_log_bytes, connected)
         agent = Agent(
             Slots(settings.slots, journal.unsettled),
@@ -62,6 +70,7 @@ async def serve(lifecycle: Lifecycle, settings: WorkerSettings) -> None:
             runner=lambda control: ProcessRunner(control, environment),
             spans=spans(worker_id, settings.worker_group),
             pressure=Pressure(settings.min_disk, settings.min_memory),
+            files=files,
             envs=for_jobs(environment),
         )
 

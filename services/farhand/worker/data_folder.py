@@ -7,6 +7,7 @@
     results.journal results that are not settled
     logs/           logs that are not wholly sent, one file per run
     jobs/           working folders of runs
+    files/          namespace files that were fetched, by digest
 
 Whoever gets the lock knows that the earlier worker of this folder, and every
 process that it started, is dead, if the machine has not been booted since: that
@@ -66,9 +67,10 @@ class DataFolder:
         self.lock = lock
         self.jobs = path / "jobs"
         self.logs = path / "logs"
+        self.files = path / "files"
         self.journal = path / "results.journal"
         self._incarnations = path / "incarnations"
-        for inner in (self.jobs, self.logs):
+        for inner in (self.jobs, self.logs, self.files):
             inner.mkdir(mode=0o700, exist_ok=True)
         self._leftovers = list(self.jobs.iterdir())
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from farhand.api.worker.v1 import session_pb2, worker_service_pb2_grpc
+from farhand.api.worker.v1 import file_service_pb2_grpc, session_pb2, worker_service_pb2_grpc
 from farhand.runtime import wire
 from farhand.runtime.crash_points import reach
 from farhand.runtime.grpc_channel import make_channel
@@ -33,6 +33,7 @@ from farhand.worker.core.redial import Redial, Target
 from farhand.worker.stream import Ended, WorkerStream
 
 if TYPE_CHECKING:
+    from farhand.api.worker.v1.file_service_pb2_grpc import FileServiceAsyncStub
     from farhand.api.worker.v1.worker_service_pb2_grpc import WorkerServiceAsyncStub
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class _Dial:
     def __init__(self, target: Target) -> None:
         self.target = target
         self.stub: WorkerServiceAsyncStub | None = None
+        self.channel: grpc.aio.Channel | None = None
         self.stream: WorkerStream | None = None
         self.away: session_pb2.GoAway | None = None  # the scheduler wants the worker elsewhere
         self.moved = asyncio.Event()  # it ended, or it was sent away
@@ -124,6 +126,12 @@ class Link:
             await self._live.wait()
         return self._current.stub
 
+    async def connected_files(self) -> "FileServiceAsyncStub":
+        """The same for files."""
+        while self._current is None or self._current.channel is None:
+            await self._live.wait()
+        return file_service_pb2_grpc.FileServiceStub(self._current.channel)
+
     async def run(self) -> None:
         """Keep a session open until `leave`. Raises StartupError where the first dial is refused for good."""
         try:
@@ -186,6 +194,7 @@ class Link:
             return Ended(str(error))  # a token file that is being replaced
         async with made as channel:
             dial.stub = worker_service_pb2_grpc.WorkerServiceStub(channel)
+            dial.channel = channel
             dial.stream = WorkerStream(
                 dial.stub,
                 self._agent,

@@ -23,6 +23,7 @@ from farhand.worker.core.slots import JobKey
 from farhand.worker.log_lines import LineSplitter, text_of
 from farhand.worker.process_control import NothingMayRun, RunningProcess
 from farhand.worker.rendering import rendered
+from farhand.worker.run_files import WorkerFiles
 from farhand.worker.run_log import RunLog
 from farhand.worker.runners import Command, TaskRunner
 from farhand.worker.tasks.base import Level, LineFilter, Outcome, OutcomeState, TaskType, failed
@@ -74,6 +75,7 @@ class Run:
         runner: TaskRunner,
         folders: Path,
         lease_stands: Callable[[], bool],
+        files: WorkerFiles,
     ) -> None:
         """`context`: what the properties' templates may name, beside `envs`; None: they are taken as they are.
 
@@ -82,6 +84,7 @@ class Run:
         self.key = key
         self.properties = properties
         self.env = env
+        self.files = files.of(key, self.log)
         self._context = context
         self._envs = envs
         self.folder_path = folders / f"{quote(key[0], safe='')}-{key[1]}"
@@ -113,6 +116,7 @@ class Run:
         """End it: TERM now, KILL after the grace. Called again, the shorter grace and the stronger reason count."""
         if self._stop is None or why > self._stop:
             self._stop = why
+        self.files.stop()
         self._grace = grace
         if self._process is not None:
             self._order_kill(self._process, grace)
@@ -197,6 +201,8 @@ class Run:
             if not self._body.done():
                 self._body.cancel()
         if self._body.cancelled():
+            # Its process may have ended in time, but not what followed, such as storing its files.
+            self._fenced |= self._stop is Stop.LEASE
             outcome = failed("INTERNAL", "the task was cancelled")
         elif (error := self._body.exception()) is not None:
             outcome = self._failure(error)
@@ -234,6 +240,8 @@ class Run:
         """What the outcome is called when the run was ended from outside; its exit code and outputs stay."""
         if self._stop is Stop.TIMEOUT:
             message = f"the task ran longer than its timeout of {format_duration(self._timeout or 0.0)}"
+            if self.files.doing:
+                message += f", while {self.files.doing}"
             self.log(message, Level.ERROR)
             return replace(outcome, state=OutcomeState.FAILED, reason="TIMEOUT", message=message)
         if self._stop is not None:

@@ -73,6 +73,11 @@ class WorkerSettings(LogSettings, DialSettings):
     min_memory: int = setting(
         64 << 20, "available memory below which no new jobs are taken, e.g. 512MiB; 0: none", kind=size
     )
+    file_cache: int = setting(
+        1 << 30,
+        "how much of namespace files is kept in the data folder, so that they need not come again, e.g. 10GiB; 0: none",
+        kind=size,
+    )
     max_log_bytes: int = setting(
         10 << 20, "how much output of one job is kept, e.g. 10MiB; the rest is cut and the cut is marked", kind=size
     )

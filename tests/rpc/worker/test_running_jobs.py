@@ -138,14 +138,14 @@ async def test_outputs_are_read_from_stdout_and_not_logged(fake_scheduler: FakeS
             "job-1", "echo 'first'", """echo '::{"outputs":{"n":1,"s":"x"}}::'""", """echo '::{"outputs":{"n":2}}::'"""
         ),
     )
-    assert MessageToDict(result.outcome.outputs) == {"exitCode": 0, "vars": {"n": 2, "s": "x"}}
+    assert MessageToDict(result.outcome.outputs) == {"exitCode": 0, "vars": {"n": 2, "s": "x"}, "outputFiles": {}}
     assert fake_scheduler.lines("job-1") == ["first"]
 
 
 async def test_a_failing_script_keeps_its_outputs(fake_scheduler: FakeScheduler) -> None:
     result = await run(fake_scheduler, a_job("job-1", """echo '::{"outputs":{"n":1}}::'; exit 2"""))
     assert result.outcome.state == FAILED
-    assert MessageToDict(result.outcome.outputs) == {"exitCode": 2, "vars": {"n": 1}}
+    assert MessageToDict(result.outcome.outputs) == {"exitCode": 2, "vars": {"n": 1}, "outputFiles": {}}
 
 
 async def test_outputs_that_cant_be_read_are_a_warning_and_never_a_crash(fake_scheduler: FakeScheduler) -> None:

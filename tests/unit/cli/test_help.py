@@ -17,13 +17,17 @@ from tests.unit.cli.conftest import Farhand
 
 def leaves() -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every command that does something, with the words that lead to it."""
-    for name in NOUNS:
-        command = load(name)
+
+    def below(words: tuple[str, ...], command: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
         children = getattr(command, "commands", None)
         if children is None:
-            yield (name,), command
+            yield words, command
         else:
-            yield from (((name, child), leaf) for child, leaf in children.items())
+            for child, leaf in children.items():
+                yield from below((*words, child), leaf)
+
+    for name in NOUNS:
+        yield from below((name,), load(name))
 
 
 LEAVES = {words: command for words, command in leaves() if not isinstance(command, PassOn)}

@@ -14,10 +14,13 @@ from farhand.worker.core.lease import Lease
 from farhand.worker.core.pressure import Pressure
 from farhand.worker.core.slots import Phase, Slots
 from farhand.worker.data_folder import DataFolder
+from farhand.worker.file_cache import FileCache
+from farhand.worker.file_transfers import FileTransfers
 from farhand.worker.log_sender import LogSender
 from farhand.worker.outbox import Outbox
 from farhand.worker.process_control import ProcessEnd
 from farhand.worker.results import ResultJournal
+from farhand.worker.run_files import WorkerFiles
 from farhand.worker.runners import Command
 from farhand.worker.spans import NoSpans
 from farhand.worker.tasks.base import SUCCESS, Outcome, TaskContext
@@ -121,6 +124,7 @@ class Bench:
             runner=lambda control: self,
             spans=NoSpans(),
             pressure=Pressure(0, 0),
+            files=WorkerFiles(FileTransfers(never), FileCache(data.files, 0)),
             envs={},
             clock=lambda: self.now,
         )

@@ -159,8 +159,11 @@ async def forget_flows(connection: Connection, *, after: int, limit: int) -> int
 
 
 async def forget_jobs(connection: Connection, keys: Sequence[int]) -> None:
-    """Forget ended jobs with their logs and lost deliveries."""
+    """Forget ended jobs with their logs and lost deliveries; their files are to be deleted from now on."""
     async with connection.transaction():
+        await connection.execute(
+            "UPDATE scheduler.job_with_files SET forgotten = true WHERE key = ANY ($1::bigint[])", keys
+        )
         for table in ("log_chunk", "lost_delivery", "done", "job"):
             await connection.execute(f"DELETE FROM scheduler.{table} WHERE key = ANY ($1::bigint[])", keys)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, BinaryIO, ClassVar, Protocol, runtime_checkable
 
 from farhand.kernel.errors import Violation
 
@@ -61,6 +61,46 @@ LineFilter = Callable[[str], bool]
 """Given a line of standard output; True: it is dealt with and is not logged."""
 
 
+class FileFailed(Exception):
+    """A file can't be had, or not be stored, and trying again would not help. The message is for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceFile:
+    """A file that the job's namespace has, or inherits."""
+
+    namespace: str
+    path: str
+    digest: str  # SHA-256, hexadecimal
+    size: int
+
+
+class Files(Protocol):
+    """The files that a run may fetch and store. Each method waits for a scheduler that is away, and raises
+    FileFailed where there is no hope, OSError for this machine's own trouble."""
+
+    @property
+    def stopped(self) -> bool:
+        """The run is to end: there is no time for files any more."""
+        ...
+
+    async def download(self, uri: str, to: Path) -> None:
+        """Write what an earlier task stored to `to`, a new file."""
+        ...
+
+    async def upload(self, file: BinaryIO, path: str) -> str:
+        """Store all of an open file under its path in the folder, and answer its address."""
+        ...
+
+    async def namespace_files(self) -> Sequence[NamespaceFile]:
+        """Those that there are now, by path."""
+        ...
+
+    async def copy_namespace_file(self, file: NamespaceFile, to: Path) -> None:
+        """Write one of them to `to`, a new file."""
+        ...
+
+
 class TaskContext(Protocol):
     """What a run may use."""
 
@@ -81,6 +121,12 @@ class TaskContext(Protocol):
 
     def say(self, text: str, level: Level = Level.INFO) -> None:
         """Write a line (or lines) that are the task's output, as if a program had printed them."""
+        ...
+
+    @property
+    def files(self) -> Files:
+        """What it may fetch and store. For the types that come with Farhand: one of another package has none here,
+        since it runs in a process of its own."""
         ...
 
     def folder(self) -> Path:

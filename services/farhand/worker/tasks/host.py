@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from farhand.worker.process_control import ProcessStartError
-from farhand.worker.tasks.base import Level, LineFilter, Outcome, failed
+from farhand.worker.tasks.base import Files, Level, LineFilter, Outcome, failed
 from farhand.worker.tasks.foreign import OUTCOME_FILE, TASK_FILE, write_outcome
 from farhand.worker.tasks.properties import invalid
 
@@ -34,6 +34,11 @@ class HostContext:
     def say(self, text: str, level: Level = Level.INFO) -> None:
         """See TaskContext.say. The line comes to the log as one of standard output, whatever its level."""
         print(text, flush=True)
+
+    @property
+    def files(self) -> Files:
+        """See TaskContext.files."""
+        raise NotImplementedError("a task of another package can't fetch or store files by the worker yet")
 
     def folder(self) -> Path:
         """See TaskContext.folder."""

@@ -2,7 +2,8 @@
 
 The commands become one script, handed to the interpreter as one argument:
 `/bin/sh -c "set -e\\nfirst\\nsecond"`. Its exit code decides. Standard output and
-error are the log; lines of outputs (output_lines.py) are the result.
+error are the log; lines of outputs (output_lines.py) are the result. Files come in
+before and go out after (files.py).
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any, ClassVar
 from farhand.kernel.errors import Violation
 from farhand.kernel.kinds import kind
 from farhand.worker.process_control import ProcessStartError
+from farhand.worker.tasks import files
 from farhand.worker.tasks import properties as check
 from farhand.worker.tasks.base import Level, Outcome, OutcomeState, TaskContext, failed
 from farhand.worker.tasks.output_limit import OUTPUT_LIMIT, too_large
@@ -52,7 +54,7 @@ class ScriptTask:
 
     def validate(self, properties: Mapping[str, Any]) -> Sequence[Violation]:
         """All that is wrong: unknown names, wrong types, a script that is too long for one argument."""
-        violations = check.unknown_properties(self.type, properties, _SHARED | {self.source})
+        violations = check.unknown_properties(self.type, properties, _SHARED | files.KNOWN | {self.source})
         violations += self.check_source(properties.get(self.source))
         violations += check.strings("beforeCommands", properties.get("beforeCommands"))
         violations += check.strings("interpreter", properties.get("interpreter"))
@@ -61,6 +63,7 @@ class ScriptTask:
         violations += check.boolean("failFast", properties.get("failFast"))
         violations += check.environment("env", properties.get("env"))
         violations += _check_runner(properties.get("taskRunner"))
+        violations += files.violations_of(properties)
         if not violations and (size := len(self.script(properties).encode())) > LONGEST_ARGUMENT:
             violations.append(
                 Violation(
@@ -79,6 +82,11 @@ class ScriptTask:
         env = {**self.env, **{name: check.variable(value) for name, value in own.items()}, **context.env}
         interpreter = check.structured(properties.get("interpreter")) or ["/bin/sh", "-c"]
         lines = OutputLines(context.log)
+        try:
+            await files.bring_in(context)
+        except files.InputFilesFailed as error:
+            context.log(str(error), Level.ERROR)
+            return failed("INPUT_FILES_FAILED", str(error))
         self.prepare(context)
         try:
             exit_code = await context.run_process(
@@ -87,11 +95,17 @@ class ScriptTask:
         except ProcessStartError as error:
             context.log(error.message, Level.ERROR)
             return failed("START_FAILED", error.message)
-        outcome = Outcome(OutcomeState.SUCCESS, exit_code, {"exitCode": exit_code, "vars": lines.vars})
+        outputs: dict[str, Any] = {"exitCode": exit_code, "vars": lines.vars, "outputFiles": {}}
+        outcome = Outcome(OutcomeState.SUCCESS, exit_code, outputs)
         if lines.size > OUTPUT_LIMIT:
             outcome = too_large(lines.size, outcome)
             context.log(outcome.message, Level.ERROR)
             return outcome
+        try:
+            outputs["outputFiles"] = await files.hand_out(context)
+        except files.OutputFilesFailed as error:
+            context.log(str(error), Level.ERROR)
+            outcome = replace(outcome, state=OutcomeState.FAILED, reason="OUTPUT_FILES_FAILED", message=str(error))
         if exit_code == 0:
             return outcome
         how = f"exit code {exit_code}" if exit_code > 0 else f"signal {-exit_code}"

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(farhand/api/worker/v1/file_service.proto\x12\x15\x66\x61rhand.api.worker.v1\"g\n\x11UploadFileRequest\x12\x39\n\x06header\x18\x01 \x01(\x0b\x32\'.farhand.api.worker.v1.UploadFileHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"?\n\x10UploadFileHeader\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x02 \x01(\x03\x12\x0c\n\x04path\x18\x03 \x01(\t\"/\n\x12UploadFileResponse\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\"\x8e\x01\n\x13\x44ownloadFileRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x02 \x01(\x03\x12\r\n\x03uri\x18\x03 \x01(\tH\x00\x12\x41\n\x0enamespace_file\x18\x04 \x01(\x0b\x32\'.farhand.api.worker.v1.JobNamespaceFileH\x00\x42\x06\n\x04\x66ile\"%\n\x14\x44ownloadFileResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\":\n\x19ListNamespaceFilesRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x02 \x01(\x03\"T\n\x1aListNamespaceFilesResponse\x12\x36\n\x05\x66iles\x18\x01 \x03(\x0b\x32\'.farhand.api.worker.v1.JobNamespaceFile\"Q\n\x10JobNamespaceFile\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x0c\n\x04size\x18\x04 \x01(\x03\x32\xd8\x02\n\x0b\x46ileService\x12\x63\n\nUploadFile\x12(.farhand.api.worker.v1.UploadFileRequest\x1a).farhand.api.worker.v1.UploadFileResponse(\x01\x12i\n\x0c\x44ownloadFile\x12*.farhand.api.worker.v1.DownloadFileRequest\x1a+.farhand.api.worker.v1.DownloadFileResponse0\x01\x12y\n\x12ListNamespaceFiles\x12\x30.farhand.api.worker.v1.ListNamespaceFilesRequest\x1a\x31.farhand.api.worker.v1.ListNamespaceFilesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(farhand/api/worker/v1/file_service.proto\x12\x15\x66\x61rhand.api.worker.v1\"g\n\x11UploadFileRequest\x12\x39\n\x06header\x18\x01 \x01(\x0b\x32\'.farhand.api.worker.v1.UploadFileHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"M\n\x10UploadFileHeader\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x02 \x01(\x03\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x0c\n\x04size\x18\x04 \x01(\x03\"/\n\x12UploadFileResponse\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\"\x8e\x01\n\x13\x44ownloadFileRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x02 \x01(\x03\x12\r\n\x03uri\x18\x03 \x01(\tH\x00\x12\x41\n\x0enamespace_file\x18\x04 \x01(\x0b\x32\'.farhand.api.worker.v1.JobNamespaceFileH\x00\x42\x06\n\x04\x66ile\"%\n\x14\x44ownloadFileResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\":\n\x19ListNamespaceFilesRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x02 \x01(\x03\"T\n\x1aListNamespaceFilesResponse\x12\x36\n\x05\x66iles\x18\x01 \x03(\x0b\x32\'.farhand.api.worker.v1.JobNamespaceFile\"Q\n\x10JobNamespaceFile\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x0c\n\x04size\x18\x04 \x01(\x03\x32\xd8\x02\n\x0b\x46ileService\x12\x63\n\nUploadFile\x12(.farhand.api.worker.v1.UploadFileRequest\x1a).farhand.api.worker.v1.UploadFileResponse(\x01\x12i\n\x0c\x44ownloadFile\x12*.farhand.api.worker.v1.DownloadFileRequest\x1a+.farhand.api.worker.v1.DownloadFileResponse0\x01\x12y\n\x12ListNamespaceFiles\x12\x30.farhand.api.worker.v1.ListNamespaceFilesRequest\x1a\x31.farhand.api.worker.v1.ListNamespaceFilesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,19 +34,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPLOADFILEREQUEST']._serialized_start=67
   _globals['_UPLOADFILEREQUEST']._serialized_end=170
   _globals['_UPLOADFILEHEADER']._serialized_start=172
-  _globals['_UPLOADFILEHEADER']._serialized_end=235
-  _globals['_UPLOADFILERESPONSE']._serialized_start=237
-  _globals['_UPLOADFILERESPONSE']._serialized_end=284
-  _globals['_DOWNLOADFILEREQUEST']._serialized_start=287
-  _globals['_DOWNLOADFILEREQUEST']._serialized_end=429
-  _globals['_DOWNLOADFILERESPONSE']._serialized_start=431
-  _globals['_DOWNLOADFILERESPONSE']._serialized_end=468
-  _globals['_LISTNAMESPACEFILESREQUEST']._serialized_start=470
-  _globals['_LISTNAMESPACEFILESREQUEST']._serialized_end=528
-  _globals['_LISTNAMESPACEFILESRESPONSE']._serialized_start=530
-  _globals['_LISTNAMESPACEFILESRESPONSE']._serialized_end=614
-  _globals['_JOBNAMESPACEFILE']._serialized_start=616
-  _globals['_JOBNAMESPACEFILE']._serialized_end=697
-  _globals['_FILESERVICE']._serialized_start=700
-  _globals['_FILESERVICE']._serialized_end=1044
+  _globals['_UPLOADFILEHEADER']._serialized_end=249
+  _globals['_UPLOADFILERESPONSE']._serialized_start=251
+  _globals['_UPLOADFILERESPONSE']._serialized_end=298
+  _globals['_DOWNLOADFILEREQUEST']._serialized_start=301
+  _globals['_DOWNLOADFILEREQUEST']._serialized_end=443
+  _globals['_DOWNLOADFILERESPONSE']._serialized_start=445
+  _globals['_DOWNLOADFILERESPONSE']._serialized_end=482
+  _globals['_LISTNAMESPACEFILESREQUEST']._serialized_start=484
+  _globals['_LISTNAMESPACEFILESREQUEST']._serialized_end=542
+  _globals['_LISTNAMESPACEFILESRESPONSE']._serialized_start=544
+  _globals['_LISTNAMESPACEFILESRESPONSE']._serialized_end=628
+  _globals['_JOBNAMESPACEFILE']._serialized_start=630
+  _globals['_JOBNAMESPACEFILE']._serialized_end=711
+  _globals['_FILESERVICE']._serialized_start=714
+  _globals['_FILESERVICE']._serialized_end=1058
 # @@protoc_insertion_point(module_scope)

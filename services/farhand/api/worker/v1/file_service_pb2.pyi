@@ -57,22 +57,28 @@ class UploadFileHeader(_message.Message):
     JOB_ID_FIELD_NUMBER: _builtins.int
     FENCE_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The job."""
     fence: _builtins.int
     """The fencing token of its assignment."""
     path: _builtins.str
     """Its path in the task's working folder, relative, with "/" between its parts."""
+    size: _builtins.int
+    """Its size in bytes. A stream that brings less, or more, is not stored: one that
+    was cut off is never taken for the whole.
+    """
     def __init__(
         self,
         *,
         job_id: _builtins.str = ...,
         fence: _builtins.int = ...,
         path: _builtins.str = ...,
+        size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fence", b"fence", "job_id", b"job_id", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fence", b"fence", "job_id", b"job_id", "path", b"path", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

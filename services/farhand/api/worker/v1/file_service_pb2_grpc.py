@@ -63,7 +63,8 @@ class FileServiceServicer:
     def UploadFile(self, request_iterator, context):
         """UploadFile stores an output file of a job. The first message names it, the others
         bring its content in order. Done again under the same fence it replaces what
-        it stored. Errors: INVALID_ARGUMENT (path, too large); FAILED_PRECONDITION
+        it stored. Errors: INVALID_ARGUMENT (path; not as many bytes as announced;
+        FILE_TOO_LARGE: over the scheduler's --max-file); FAILED_PRECONDITION
         (STALE_FENCE: the job is not this worker's any more); UNAVAILABLE: try again.
         Idempotent.
         """
@@ -73,8 +74,9 @@ class FileServiceServicer:
 
     def DownloadFile(self, request, context):
         """DownloadFile sends an output file of an earlier task, or a namespace file.
-        Errors: NOT_FOUND; FAILED_PRECONDITION (STALE_FENCE); UNAVAILABLE: what keeps
-        it can't be reached, try again.
+        Errors: NOT_FOUND; INVALID_ARGUMENT for a URI that is not ours;
+        FAILED_PRECONDITION (STALE_FENCE); UNAVAILABLE: what keeps it can't be reached,
+        try again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -82,7 +84,7 @@ class FileServiceServicer:
 
     def ListNamespaceFiles(self, request, context):
         """ListNamespaceFiles names the files that the job's namespace has or inherits.
-        Errors: FAILED_PRECONDITION (STALE_FENCE); UNAVAILABLE: the registry can't be
+        Errors: INVALID_ARGUMENT for more than 10,000 of them; FAILED_PRECONDITION (STALE_FENCE); UNAVAILABLE: the registry can't be
         reached, try again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

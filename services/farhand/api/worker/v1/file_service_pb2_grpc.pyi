@@ -39,18 +39,20 @@ class FileServiceStub:
     UploadFile: _grpc.StreamUnaryMultiCallable[_file_service_pb2.UploadFileRequest, _file_service_pb2.UploadFileResponse]
     """UploadFile stores an output file of a job. The first message names it, the others
     bring its content in order. Done again under the same fence it replaces what
-    it stored. Errors: INVALID_ARGUMENT (path, too large); FAILED_PRECONDITION
+    it stored. Errors: INVALID_ARGUMENT (path; not as many bytes as announced;
+    FILE_TOO_LARGE: over the scheduler's --max-file); FAILED_PRECONDITION
     (STALE_FENCE: the job is not this worker's any more); UNAVAILABLE: try again.
     Idempotent.
     """
     DownloadFile: _grpc.UnaryStreamMultiCallable[_file_service_pb2.DownloadFileRequest, _file_service_pb2.DownloadFileResponse]
     """DownloadFile sends an output file of an earlier task, or a namespace file.
-    Errors: NOT_FOUND; FAILED_PRECONDITION (STALE_FENCE); UNAVAILABLE: what keeps
-    it can't be reached, try again.
+    Errors: NOT_FOUND; INVALID_ARGUMENT for a URI that is not ours;
+    FAILED_PRECONDITION (STALE_FENCE); UNAVAILABLE: what keeps it can't be reached,
+    try again.
     """
     ListNamespaceFiles: _grpc.UnaryUnaryMultiCallable[_file_service_pb2.ListNamespaceFilesRequest, _file_service_pb2.ListNamespaceFilesResponse]
     """ListNamespaceFiles names the files that the job's namespace has or inherits.
-    Errors: FAILED_PRECONDITION (STALE_FENCE); UNAVAILABLE: the registry can't be
+    Errors: INVALID_ARGUMENT for more than 10,000 of them; FAILED_PRECONDITION (STALE_FENCE); UNAVAILABLE: the registry can't be
     reached, try again.
     """
 
@@ -65,18 +67,20 @@ class FileServiceAsyncStub(FileServiceStub):
     UploadFile: _aio.StreamUnaryMultiCallable[_file_service_pb2.UploadFileRequest, _file_service_pb2.UploadFileResponse]  # type: ignore[assignment]
     """UploadFile stores an output file of a job. The first message names it, the others
     bring its content in order. Done again under the same fence it replaces what
-    it stored. Errors: INVALID_ARGUMENT (path, too large); FAILED_PRECONDITION
+    it stored. Errors: INVALID_ARGUMENT (path; not as many bytes as announced;
+    FILE_TOO_LARGE: over the scheduler's --max-file); FAILED_PRECONDITION
     (STALE_FENCE: the job is not this worker's any more); UNAVAILABLE: try again.
     Idempotent.
     """
     DownloadFile: _aio.UnaryStreamMultiCallable[_file_service_pb2.DownloadFileRequest, _file_service_pb2.DownloadFileResponse]  # type: ignore[assignment]
     """DownloadFile sends an output file of an earlier task, or a namespace file.
-    Errors: NOT_FOUND; FAILED_PRECONDITION (STALE_FENCE); UNAVAILABLE: what keeps
-    it can't be reached, try again.
+    Errors: NOT_FOUND; INVALID_ARGUMENT for a URI that is not ours;
+    FAILED_PRECONDITION (STALE_FENCE); UNAVAILABLE: what keeps it can't be reached,
+    try again.
     """
     ListNamespaceFiles: _aio.UnaryUnaryMultiCallable[_file_service_pb2.ListNamespaceFilesRequest, _file_service_pb2.ListNamespaceFilesResponse]  # type: ignore[assignment]
     """ListNamespaceFiles names the files that the job's namespace has or inherits.
-    Errors: FAILED_PRECONDITION (STALE_FENCE); UNAVAILABLE: the registry can't be
+    Errors: INVALID_ARGUMENT for more than 10,000 of them; FAILED_PRECONDITION (STALE_FENCE); UNAVAILABLE: the registry can't be
     reached, try again.
     """
 
@@ -94,7 +98,8 @@ class FileServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_file_service_pb2.UploadFileResponse, _abc.Awaitable[_file_service_pb2.UploadFileResponse]]:
         """UploadFile stores an output file of a job. The first message names it, the others
         bring its content in order. Done again under the same fence it replaces what
-        it stored. Errors: INVALID_ARGUMENT (path, too large); FAILED_PRECONDITION
+        it stored. Errors: INVALID_ARGUMENT (path; not as many bytes as announced;
+        FILE_TOO_LARGE: over the scheduler's --max-file); FAILED_PRECONDITION
         (STALE_FENCE: the job is not this worker's any more); UNAVAILABLE: try again.
         Idempotent.
         """
@@ -106,8 +111,9 @@ class FileServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_file_service_pb2.DownloadFileResponse], _abc.AsyncIterator[_file_service_pb2.DownloadFileResponse]]:
         """DownloadFile sends an output file of an earlier task, or a namespace file.
-        Errors: NOT_FOUND; FAILED_PRECONDITION (STALE_FENCE); UNAVAILABLE: what keeps
-        it can't be reached, try again.
+        Errors: NOT_FOUND; INVALID_ARGUMENT for a URI that is not ours;
+        FAILED_PRECONDITION (STALE_FENCE); UNAVAILABLE: what keeps it can't be reached,
+        try again.
         """
 
     @_abc_1.abstractmethod
@@ -117,7 +123,7 @@ class FileServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_file_service_pb2.ListNamespaceFilesResponse, _abc.Awaitable[_file_service_pb2.ListNamespaceFilesResponse]]:
         """ListNamespaceFiles names the files that the job's namespace has or inherits.
-        Errors: FAILED_PRECONDITION (STALE_FENCE); UNAVAILABLE: the registry can't be
+        Errors: INVALID_ARGUMENT for more than 10,000 of them; FAILED_PRECONDITION (STALE_FENCE); UNAVAILABLE: the registry can't be
         reached, try again.
         """
 
