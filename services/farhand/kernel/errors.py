@@ -69,6 +69,8 @@ class FlowInvalid(InvalidArgument):
     """A flow's source can't be saved; FlowProblems and the violations say why, and where."""
 
     reason = "FLOW_INVALID"
+
+
 class FileTooLarge(InvalidArgument):
     """A file is larger than the server's limit; the message names it."""
 

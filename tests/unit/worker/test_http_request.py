@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from farhand.runtime import dev_certs
-from farhand.worker.tasks.base import Level, Outcome, OutcomeState
+from farhand.worker.tasks.base import Files, Level, Outcome, OutcomeState
 from farhand.worker.tasks.http_request import HttpRequest
 
 LIMIT = 256 * 1024
@@ -30,6 +30,10 @@ class Context:
         self.lines.append((text, level))
 
     def say(self, text: str, level: Level = Level.INFO) -> None:
+        raise AssertionError
+
+    @property
+    def files(self) -> Files:
         raise AssertionError
 
     def folder(self) -> Path:

@@ -21,6 +21,7 @@ from farhand.kernel.errors import Violation
 from farhand.kernel.file_paths import check_path
 from farhand.kernel.file_uri import is_uri, parse_uri
 from farhand.kernel.globs import check_pattern, is_literal, matches, matches_any
+from farhand.kernel.kinds import kind
 from farhand.kernel.names import shown
 from farhand.worker.tasks import properties as check
 from farhand.worker.tasks.base import FileFailed, Level, TaskContext
@@ -75,7 +76,7 @@ async def hand_out(context: TaskContext) -> dict[str, str]:
         return stored
     found, missed = await asyncio.to_thread(_found, context.folder(), patterns)
     for pattern in missed:
-        context.log(f"outputFiles: there is no file {shown(pattern)} in the working folder", Level.WARN)
+        context.log(f"outputFiles: nothing in the working folder is called {shown(pattern)}", Level.WARN)
     for path in found:
         try:
             with _opened(context.folder(), path) as file:
@@ -188,7 +189,7 @@ def _check_input_files(value: Any) -> list[Violation]:
     if value is None:
         return []
     if not isinstance(value, dict):
-        return [Violation("inputFiles", f"must be a map of paths to texts or addresses, not {check.kind(value)}")]
+        return [Violation("inputFiles", f"must be a map of paths to texts or addresses, not {kind(value)}")]
     if len(value) > MOST_FILES:
         return [Violation("inputFiles", f"has {len(value):,} files; {MOST_FILES:,} are allowed")]
     violations: list[Violation] = []
@@ -196,7 +197,7 @@ def _check_input_files(value: Any) -> list[Violation]:
         name = f"inputFiles.{path}" if len(path) <= 100 else "inputFiles"
         violations += check_path(name, path)
         if not isinstance(content, str | int | float):
-            violations.append(Violation(name, f"must be a text or the address of a file, not {check.kind(content)}"))
+            violations.append(Violation(name, f"must be a text or the address of a file, not {kind(content)}"))
         elif isinstance(content, str) and is_uri(content):
             try:
                 parse_uri(content)
@@ -221,7 +222,7 @@ def _check_namespace_files(value: Any) -> list[Violation]:
     if value is None:
         return []
     if not isinstance(value, dict):
-        return [Violation("namespaceFiles", f"must be a map with enabled, not {check.kind(value)}")]
+        return [Violation("namespaceFiles", f"must be a map with enabled, not {kind(value)}")]
     violations = [
         Violation(f"namespaceFiles.{name}", f"is not known; known are {', '.join(_NAMESPACE_FILES)}")
         for name in value
