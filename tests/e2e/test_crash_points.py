@@ -73,10 +73,12 @@ class Chain:
 
     # ── jobs ──
 
-    async def submit(self, name: str, *, seconds: float = 0.3, **spec: Any) -> str:
-        """A job that writes down what it does; again and again until it is acknowledged."""
+    async def submit(self, name: str, *, seconds: float = 0.3, stores: bool = False, **spec: Any) -> str:
+        """A job that writes down what it does; again and again until it is acknowledged. `stores`: an output file."""
         file = shlex.quote(str(self.folder / name))
-        task = a_shell_task(f"echo start | tee -a {file}; sleep {seconds}; echo end >> {file}")
+        task = a_shell_task(f"echo start | tee -a {file} | tee out; sleep {seconds}; echo end >> {file}")
+        if stores:
+            task.properties.update({"outputFiles": ["out"]})
         wanted = job_pb2.JobSpec(task=task, max_deliveries=DELIVERIES, **spec)
         request = job_service_pb2.SubmitJobRequest(spec=wanted, request_id=name)
         self.ids[name] = (await self.patiently(self.mesh.jobs.SubmitJob, request)).job.id
@@ -84,7 +86,8 @@ class Chain:
 
     def some_jobs(self, point: str) -> Provoke:
         """A provocation: a few jobs at once."""
-        return lambda: asyncio.gather(*(self.submit(f"{point}-{number}") for number in range(JOBS)))
+        stores = point.startswith("file")
+        return lambda: asyncio.gather(*(self.submit(f"{point}-{number}", stores=stores) for number in range(JOBS)))
 
     async def kill(self, job_id: str) -> None:
         await self.patiently(self.mesh.jobs.KillJob, job_service_pb2.KillJobRequest(id=job_id))
@@ -152,6 +155,8 @@ UNDER_LOAD = (
     "session opened",
     "welcome sent",
     "report answered",
+    "file arriving",
+    "file stored",
     "copy committed",
 )
 

@@ -9,7 +9,6 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, cast
 
 import asyncpg
 
@@ -223,24 +222,22 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
             reading=reading,
         )
         executions = VisibleExecutions(reading)
+        file_reads = FileReads(files)
         execution_rooms = ExecutionRooms(
             orders=Executions(pool, FlowSource(channel), changes, signals),
             executions=executions,
             watching=ExecutionWatching(executions, changes, poll),
             tails=ExecutionTails(executions, rooms.tails, changes, poll),
+            files=file_reads,
             reading=reading,
         )
-        execution_service_pb2_grpc.add_ExecutionServiceServicer_to_server(
-            cast(Any, ExecutionServicer)(execution_rooms),
-            server,  # ReadFile is not there yet: UNIMPLEMENTED
-        )
+        execution_service_pb2_grpc.add_ExecutionServiceServicer_to_server(ExecutionServicer(execution_rooms), server)
         job_service_pb2_grpc.add_JobServiceServicer_to_server(JobServicer(rooms), server)
         group_service_pb2_grpc.add_GroupServiceServicer_to_server(GroupServicer(rooms.groups, reading), server)
         worker_control_service_pb2_grpc.add_WorkerControlServiceServicer_to_server(
             WorkerControlService(pool, signals.sessions), server
         )
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(workers, server)
-        file_reads = FileReads(files)
         file_service_pb2_grpc.add_FileServiceServicer_to_server(
             FileService(pool, files, file_reads, NamespaceFiles(channel), settings.max_file), server
         )

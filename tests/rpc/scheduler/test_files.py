@@ -16,6 +16,7 @@ from farhand.api.registry.v1.namespace_file_service_pb2 import DeleteNamespaceFi
 from farhand.api.registry.v1.tenant_pb2 import Tenant
 from farhand.api.registry.v1.tenant_service_pb2 import CreateTenantRequest
 from farhand.api.scheduler.v1.execution_service_pb2 import ReadFileRequest
+from farhand.api.scheduler.v1.execution_service_pb2_grpc import ExecutionServiceStub
 from farhand.api.worker.v1.file_service_pb2 import (
     DownloadFileRequest,
     JobNamespaceFile,
@@ -26,13 +27,9 @@ from farhand.api.worker.v1.file_service_pb2 import (
 from farhand.api.worker.v1.file_service_pb2_grpc import FileServiceStub
 from farhand.api.worker.v1.session_pb2 import Assignment
 from farhand.api.worker.v1.worker_service_pb2_grpc import WorkerServiceStub
-from farhand.kernel.errors import FarhandError
 from farhand.kernel.file_uri import FileUri
-from farhand.runtime.file_store import open_store
 from farhand.runtime.grpc_channel import make_channel
-from farhand.runtime.security import Identity, Role
 from farhand.runtime.settings import DialSettings
-from farhand.scheduler.rpc.file_reads import FileReads
 from tests.fixtures.scheduler_service import HandWorker, SchedulerService, a_scheduler, declare
 from tests.rpc.refusal import refused
 from tests.rpc.registry.registry_house import House, open_house, paths
@@ -47,6 +44,8 @@ MAX_FILE = 40 * MIB
 
 CALLERS = {"admin": 'role = "admin"', "one": 'role = "worker"\nworker_group = "_default"'}
 CALLERS["other"] = CALLERS["one"]
+CALLERS["client"] = 'role = "client"\ntenants = ["main"]'
+CALLERS["stranger"] = 'role = "client"\ntenants = ["other"]'
 
 
 @dataclass
@@ -88,6 +87,7 @@ class Place:
         self.scheduler = scheduler
         self.files = files
         self.callers: dict[str, Caller] = {}
+        self.channels: dict[str, grpc.aio.Channel] = {}
 
     async def assigned(self, caller: str = "one", tenant: str = "main", namespace: str = "a.b") -> Assignment:
         """A job that a fresh worker with this credential has."""
@@ -132,7 +132,9 @@ async def place(fresh_database: str, tmp_path: Path) -> AsyncIterator[Place]:
             max_file=MAX_FILE,
         ) as scheduler:
             it = Place(house, scheduler, tmp_path / "files")
-            channels = {name: make_channel(scheduler.address, DialSettings(token=name)) for name in CALLERS}
+            channels = it.channels = {
+                name: make_channel(scheduler.address, DialSettings(token=name)) for name in CALLERS
+            }
             it.callers = {
                 name: Caller(FileServiceStub(channel), WorkerServiceStub(channel)) for name, channel in channels.items()
             }
@@ -316,19 +318,18 @@ async def test_without_a_registry_namespace_files_are_unavailable_and_output_fil
 async def test_people_read_files_of_their_own_tenants(place: Place) -> None:
     job = await place.assigned()
     uri = await place.callers["one"].upload(job, "a", b"x" * MIB, b"y")
-    store = open_store(str(place.files))
-    reads = FileReads(store)
 
-    async def read(tenants: frozenset[str] | None, uri: str = uri) -> tuple[int, bytes]:
-        caller = Identity("someone", Role.CLIENT, tenants)
-        first, *rest = [answer async for answer in reads.read(ReadFileRequest(uri=uri), caller)]
+    async def read(caller: str, uri: str = uri) -> tuple[int, bytes]:
+        stub = ExecutionServiceStub(place.channels[caller])
+        first, *rest = [answer async for answer in stub.ReadFile(ReadFileRequest(uri=uri))]
         return first.size, b"".join(answer.chunk for answer in rest)
 
-    assert await read(None) == await read(frozenset({"main"})) == (MIB + 1, b"x" * MIB + b"y")
-    for tenants, wanted in ((frozenset({"other"}), uri), (None, uri + "x"), (None, "nonsense")):
-        with pytest.raises(FarhandError, match=r"There is no file|no address"):
-            await read(tenants, wanted)
-    await store.close()
+    assert await read("admin") == await read("client") == (MIB + 1, b"x" * MIB + b"y")
+    for caller, wanted in (("stranger", uri), ("client", uri + "x")):
+        error = await refused(read(caller, wanted))
+        assert error.code is grpc.StatusCode.NOT_FOUND and "There is no file" in error.message
+    assert paths(await refused(read("client", "nonsense"))) == ["uri"]
+    assert (await refused(read("one"))).reason == "PERMISSION_DENIED"
 
 
 async def test_many_upload_at_once(place: Place) -> None:

@@ -40,7 +40,7 @@ async def test_a_shell_script_runs_as_commands_do(fake_scheduler: FakeScheduler)
     assert (result.outcome.state, result.outcome.exit_code) == (FAILED, 1)
     assert result.outcome.message == "the script ended with exit code 1"
     assert fake_scheduler.lines("job-1") == ["1 x", "2 x"]
-    assert outputs(result) == {"exitCode": 1, "vars": {"n": 1}}
+    assert outputs(result) == {"exitCode": 1, "vars": {"n": 1}, "outputFiles": {}}
 
 
 async def test_python_commands_find_a_python_that_does_not_buffer(fake_scheduler: FakeScheduler) -> None:
@@ -71,7 +71,7 @@ raise ValueError("on purpose")
 """
     result = await run(fake_scheduler, "scripts.python.Script", script=script, env={"A": 1}, beforeCommands=["> file"])
     assert (result.outcome.state, result.outcome.exit_code) == (FAILED, 1)
-    assert outputs(result) == {"exitCode": 1, "vars": {"env": "1", "argv": []}}
+    assert outputs(result) == {"exitCode": 1, "vars": {"env": "1", "argv": []}, "outputFiles": {}}
     assert sorted(fake_scheduler.lines("job-1", stream=logs.LOG_STREAM_STDOUT)) == ["grüße 1 ['.script.py', 'file']"]
     traceback = fake_scheduler.lines("job-1", stream=logs.LOG_STREAM_STDERR)
     assert '    raise ValueError("on purpose")' in traceback
@@ -159,7 +159,7 @@ async def test_a_request_to_nobody_fails_with_the_reason(fake_scheduler: FakeSch
 async def test_a_program_that_writes_binary_gets_a_log_of_texts(fake_scheduler: FakeScheduler) -> None:
     script = "import os; os.write(1, bytes(range(256)) * 4 + b'::{\\x00\\xff}::\\n'); os.write(2, b'\\xff\\n')"
     result = await run(fake_scheduler, "scripts.python.Script", script=script)
-    assert (result.outcome.state, outputs(result)) == (SUCCESS, {"exitCode": 0, "vars": {}})
+    assert (result.outcome.state, outputs(result)) == (SUCCESS, {"exitCode": 0, "vars": {}, "outputFiles": {}})
     assert any("\ufffd" in line for line in fake_scheduler.lines("job-1"))
     assert not any("\0" in line for line in fake_scheduler.lines("job-1"))
 

@@ -22,6 +22,7 @@ from farhand.scheduler.rpc.execution_tails import ExecutionTails
 from farhand.scheduler.rpc.execution_watching import ExecutionWatching
 from farhand.scheduler.rpc.execution_wire import execution_message, execution_states
 from farhand.scheduler.rpc.fields import caller_traceparent, make_token, read_token, wrong_token
+from farhand.scheduler.rpc.file_reads import FileReads
 from farhand.scheduler.rpc.validation import check_admits
 from farhand.scheduler.rpc.visible_executions import VisibleExecutions
 from farhand.scheduler.store.execution_reads import Wanted, list_executions
@@ -51,6 +52,7 @@ class ExecutionRooms:
     executions: VisibleExecutions
     watching: ExecutionWatching
     tails: ExecutionTails
+    files: FileReads
     reading: Reading
 
 
@@ -116,6 +118,13 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
         """See the proto."""
         tail = self._rooms.tails.tail(request.id, request.task_id, identity(context), follow=request.follow)
         async for answer in tail:
+            yield answer
+
+    async def ReadFile(
+        self, request: messages.ReadFileRequest, context: ServicerContext[Any, Any]
+    ) -> AsyncIterator[messages.ReadFileResponse]:
+        """See the proto."""
+        async for answer in self._rooms.files.read(request, identity(context)):
             yield answer
 
 
