@@ -43,7 +43,10 @@ async def test_a_shell_script_runs_as_commands_do(fake_scheduler: FakeScheduler)
     assert outputs(result) == {"exitCode": 1, "vars": {"n": 1}, "outputFiles": {}}
 
 
-async def test_python_commands_find_a_python_that_does_not_buffer(fake_scheduler: FakeScheduler) -> None:
+async def test_python_commands_find_a_python_that_does_not_buffer(
+    fake_scheduler: FakeScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     commands = ["echo 'import os; print(os.environ[\"PYTHONUNBUFFERED\"])' > m.py", "python3 m.py"]
     result = await run(fake_scheduler, "scripts.python.Commands", commands=commands)
     assert result.outcome.state == SUCCESS

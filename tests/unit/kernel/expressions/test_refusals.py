@@ -175,6 +175,27 @@ def test_nothing_grows_or_runs_without_end(expression: str) -> None:
     refused(f"{{{{ {expression} }}}}")
 
 
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "(inputs.big ~ inputs.big) | length",
+        "(inputs.big + inputs.big) | length",
+        "inputs.big | replace('x', 'xx') | length",
+        "inputs.big | replace({'x': 'xx'}) | length",
+        "['a', 'b', 'c'] | join(inputs.big) | length",
+        "[inputs.big, inputs.big] | json | length",
+    ],
+)
+def test_what_is_too_large_on_the_way_is_never_made(expression: str) -> None:
+    assert "grows over the limit of 262144 characters" in refused(f"{{{{ {expression} }}}}")
+
+
+def test_how_deep_steps_may_be_is_told_when_they_are_read_wherever_that_is() -> None:
+    parse("{{ 1" + " | string" * 90 + " }}")
+    with pytest.raises(ExpressionError, match="nested too deep"):
+        parse("{{ 1" + " | string" * 110 + " }}")
+
+
 def test_many_expressions_share_one_budget() -> None:
     refused("{{ inputs.big }}" * 2)
     refused("{{ 1 }}" * 1001)
