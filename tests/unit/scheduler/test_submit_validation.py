@@ -144,3 +144,12 @@ def test_properties_that_no_frame_could_carry_are_refused(wrap: Any) -> None:
     frame = pb.ConnectResponse(assignments=carried).SerializeToString()
     assert pb.ConnectResponse.FromString(frame).assignments == carried
     assert paths(a_spec(task=a_task({"commands": wrap(value)}))) == ["specs[3].task.properties"]
+    too_deep = a_task()
+    too_deep.context.update({"inputs": wrap(value)})
+    assert paths(a_spec(task=too_deep)) == ["specs[3].task.context"]
+
+
+def test_a_context_holds_no_nul() -> None:
+    task = a_task()
+    task.context.update({"inputs": {"name": "a\0b"}})
+    assert paths(a_spec(task=task)) == ["specs[3].task.context.inputs.name"]

@@ -68,7 +68,7 @@ class SpecCheck:
             or spec.fallback not in _FALLBACKS
             or not 1 <= deliveries <= MOST_DELIVERIES
             or task.HasField("timeout")
-            or (len(body) > _FLAT_BYTES and too_deep(task.properties))
+            or (len(body) > _FLAT_BYTES and (too_deep(task.properties) or too_deep(task.context)))
         ):
             self._look_closely(spec, path, names, len(body))
         return JobRow(
@@ -113,17 +113,13 @@ class SpecCheck:
                 )
             )
         wrong += check_duration(f"{path}.task.timeout", spec.task.timeout)
-        if too_deep(spec.task.properties):
-            raise InvalidArgument.of(
-                *wrong,
-                Violation(
-                    f"{path}.task.properties",
-                    f"are nested deeper than {MOST_LEVELS} levels; pass what is deeper as text",
-                ),
-            )
-        for place in _with_nul(spec.task.properties, f"{path}.task.properties"):
-            wrong.append(Violation(place, "must not hold a NUL character"))
-            break
+        for name, values in ("properties", spec.task.properties), ("context", spec.task.context):
+            where = f"{path}.task.{name}"
+            if too_deep(values):
+                description = f"nested deeper than {MOST_LEVELS} levels; pass what is deeper as text"
+                raise InvalidArgument.of(*wrong, Violation(where, description))
+            if place := next(_with_nul(values, where), None):
+                wrong.append(Violation(place, "must not hold a NUL character"))
         if wrong:
             raise InvalidArgument.of(*wrong)
 

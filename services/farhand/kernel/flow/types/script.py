@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from farhand.kernel.flow.types.properties import (
+    OR_TEMPLATE,
     Boolean,
     Environment,
     Properties,
@@ -43,7 +44,9 @@ class Script(Properties):
     )
     fail_fast: Boolean = Field(True, description="Stop at the first command that fails.")
     namespace_files: NamespaceFiles | None = Field(None, description="Files of the namespace in the folder.")
-    input_files: dict[RelativePath, str] = Field({}, description="Files in the folder: their paths and contents.")
+    input_files: Annotated[dict[RelativePath, str], OR_TEMPLATE] = Field(
+        {}, description="Files in the folder: paths, and contents or the URI of an output file."
+    )
     output_files: Annotated[tuple[RelativePath, ...], Field(strict=False)] = Field(
         (), description="Patterns of files that are kept as outputs."
     )
