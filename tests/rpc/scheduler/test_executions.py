@@ -371,3 +371,20 @@ async def test_another_tenants_execution_is_not_there(
             create = CreateExecutionRequest(namespace=NAMESPACE, flow_id="flow")
             assert (await refused(stub.CreateExecution(create))).reason == "PERMISSION_DENIED"
             assert (await refused(stub.ListExecutions(ListExecutionsRequest()))).reason == "PERMISSION_DENIED"
+
+
+async def test_another_replica_watches_and_kills(flows: Flows) -> None:
+    async with a_scheduler(flows.scheduler.database, registry=flows.registry.address) as second:
+        execution = await flows.create(a_flow(noop("only")))
+        other = Flows(flows.registry, second)
+        watching = asyncio.create_task(other.ended(execution.id))
+        worker = await flows.worker()
+        [assignment] = await worker.hand.assignments()
+        killing = asyncio.create_task(other.kill(execution.id))
+        await worker.hand.expect("cancel")
+        await worker.hand.send(
+            cancel_ack=pb.CancelAck(jobs=[pb.JobRef(job_id=assignment.job_id, fence=assignment.fence)])
+        )
+        await worker.report(assignment, OUTCOME_STATE_KILLED)
+        assert state_of(await killing) in ("KILLING", "KILLED")
+        assert state_of(await watching) == "KILLED"
