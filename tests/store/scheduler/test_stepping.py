@@ -175,6 +175,30 @@ async def test_what_one_replica_holds_another_passes_over_and_leaves_due(stage: 
     assert await stage.due() == [key]
 
 
+async def test_an_end_that_commits_while_a_step_looks_stays_due(
+    stage: Stage, session: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = await stage.execution(a_flow(noop("only")))
+    await stage.replica.step(key)
+    [claimed] = await stage.store.claim("g", session)
+    real = executions.read_runs
+    ending = stage.store.connection.transaction()  # it began before the step, so its due row is older than that
+
+    async def read_runs(connection: asyncpg.Connection, keys: Any) -> Any:
+        runs = await real(connection, keys)
+        await stage.store.result(claimed.key, claimed.fence, "w")
+        await ending.commit()
+        return runs
+
+    await add_due(stage.store.connection, [(key, await stage.store.connection.fetchval("SELECT now()"))])
+    await ending.start()
+    await stage.store.connection.fetchval("SELECT now()")
+    monkeypatch.setattr(stepping, "read_runs", read_runs)
+    await stage.replica.step(key)
+    assert await stage.state(key) == "RUNNING"
+    assert await stage.due() == [key]
+
+
 @pytest.mark.parametrize("end", ["result", "lost", "lost too often", "killed while it waits", "group not available"])
 async def test_every_end_of_a_job_makes_its_execution_due(stage: Stage, session: int, end: str) -> None:
     key = await stage.execution(a_flow(noop("only")))
