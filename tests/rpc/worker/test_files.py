@@ -127,8 +127,12 @@ async def test_a_file_that_is_not_there_fails_the_job_in_the_schedulers_words(fa
 
 
 async def test_a_file_where_another_one_needs_a_folder_is_an_error_in_words(fake_scheduler: FakeScheduler) -> None:
-    result, _ = await run(fake_scheduler, "true", inputFiles={"a": "x", "a/b": "y"})
-    assert failure(result) == "INPUT_FILES_FAILED" and "a/b" in result.outcome.message
+    result, _ = await run(fake_scheduler, "true", inputFiles={"a": "x", "a/b/c": "y"})
+    assert failure(result) == "INVALID_PROPERTIES"
+    assert result.outcome.message == "inputFiles.a/b/c: lies in 'a', which is a file itself"
+    fake_scheduler.files.namespace = {"a": b"x"}
+    result, _ = await run(fake_scheduler, "true", namespaceFiles={"enabled": True}, inputFiles={"a/b": "y"})
+    assert failure(result) == "INPUT_FILES_FAILED" and "the input file a/b can't be written" in result.outcome.message
 
 
 # ── the namespace's ──

@@ -14,6 +14,7 @@ import asyncio
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -193,9 +194,11 @@ def _check_input_files(value: Any) -> list[Violation]:
     if len(value) > MOST_FILES:
         return [Violation("inputFiles", f"has {len(value):,} files; {MOST_FILES:,} are allowed")]
     violations: list[Violation] = []
-    for path, content in value.items():
+    for path, content in sorted(value.items()):
         name = f"inputFiles.{path}" if len(path) <= 100 else "inputFiles"
         violations += check_path(name, path)
+        above = [part for part in accumulate(path.split("/")[:-1], "{}/{}".format) if part in value]
+        violations += [Violation(name, f"lies in {shown(folder)}, which is a file itself") for folder in above]
         if not isinstance(content, str | int | float):
             violations.append(Violation(name, f"must be a text or the address of a file, not {kind(content)}"))
         elif isinstance(content, str) and is_uri(content):
