@@ -48,6 +48,9 @@ async def test_the_demo_spreads_its_jobs_checks_them_and_leaves_nothing_behind(
     assert [group for group, _ in rows] == ["_default", "gpu"]
     assert sum(int(jobs) for _, jobs in rows) == int(files[1])
     assert "Checked the logs of 5 jobs" in output
+    tree = re.findall(r"^ *(both|lines|bytes|together) +SUCCESS +(\S+)", output, re.MULTILINE)
+    assert sorted(tree) == [("both", "-"), ("bytes", "gpu"), ("lines", "_default"), ("together", "_default")]
+    assert "Counted again here: right." in output
     assert len(re.findall(r"^  farhand ", output, re.MULTILINE)) == 3
     assert list((tmp_path / "tmp").iterdir()) == []
 

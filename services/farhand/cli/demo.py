@@ -1,6 +1,7 @@
 """`farhand demo`: a mesh in a temporary folder, a few hundred jobs to watch, and nothing left behind.
 
-The story itself is in demo_story.py; its numbers are put into a table by demo_report.py.
+The story itself is in demo_story.py, its second part, a flow, in demo_flow.py; the numbers are put into a table by
+demo_report.py.
 """
 
 import asyncio
@@ -45,6 +46,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 async def _show(path: Path, keep: bool) -> int:
+    from farhand.cli import demo_flow
     from farhand.cli.demo_story import DemoStory
 
     started = time.monotonic()
@@ -59,6 +61,7 @@ async def _show(path: Path, keep: bool) -> int:
             nonlocal told
             print(f"Ready after {time.monotonic() - started:.1f} s: five processes that meet over gRPC.", flush=True)
             await DemoStory(mesh.scheduler, [worker.group for worker in _WORKERS]).tell()
+            await demo_flow.tell(mesh.registry, mesh.scheduler)
             told = True
             if keep:
                 print(_how_to_go_on_here(mesh), flush=True)
