@@ -7,10 +7,11 @@ import { test } from "node:test";
 
 import { Code, ConnectError } from "@connectrpc/connect";
 
+import { ExecutionState } from "../gen/farhand/api/scheduler/v1/execution_pb.js";
 import { JobState } from "../gen/farhand/api/scheduler/v1/job_pb.js";
 import { LogStream } from "../gen/farhand/api/types/v1/log_record_pb.js";
 import { BadRequestSchema, ErrorInfoSchema } from "../gen/google/rpc/error_details_pb.js";
-import { figures, groups, jobs, shell } from "./client.js";
+import { executions, figures, flows, groups, jobs, shell } from "./client.js";
 
 /** The error of a call that must fail. */
 async function errorOf(call: Promise<unknown>): Promise<ConnectError> {
@@ -123,4 +124,53 @@ test("a worker group is created, listed with its figures, and deleted", async ()
   assert.equal(left, undefined);
   const error = await errorOf(groups.getWorkerGroup({ key }));
   assert.equal(error.code, Code.NotFound);
+});
+
+test("a flow is validated, saved, run with inputs, and followed through its tasks and logs", async () => {
+  const source = (key: string) => `
+id: from-node
+namespace: company.team
+inputs: [{id: name, type: STRING}]
+tasks:
+  - id: greet
+    type: io.kestra.plugin.scripts.shell.Commands
+    commands: ['echo "hello {{ inputs.name }}"', 'echo "::{\\"outputs\\":{\\"n\\":7}}::"']
+    workerGroup: {key: ${key}}
+  - id: tell
+    type: io.kestra.plugin.core.debug.Return
+    format: "{{ outputs.greet.vars.n }}"
+`;
+  const { problems } = await flows.validateFlow({ source: source("gpuu") });
+  assert.equal(problems[0]?.path, "tasks[0].workerGroup.key");
+  assert.match(problems[0]?.message ?? "", /Did you mean/i);
+  const refused = await errorOf(flows.createFlow({ source: source("gpuu") }));
+  assert.equal(refused.findDetails(ErrorInfoSchema)[0]?.reason, "FLOW_INVALID");
+  const { flow } = await flows.createFlow({ source: source("gpu"), requestId: randomUUID() });
+  assert.equal(flow?.revision, 1);
+
+  const { execution } = await executions.createExecution({
+    namespace: "company.team",
+    flowId: "from-node",
+    inputs: { name: "Ada" },
+    requestId: randomUUID(),
+  });
+  assert.ok(execution);
+  let state: ExecutionState | undefined;
+  for await (const answer of executions.watchExecution({ id: execution.id })) {
+    state = answer.execution?.state;
+  }
+  assert.equal(state, ExecutionState.SUCCESS);
+  const { execution: ended } = await executions.getExecution({ id: execution.id });
+  assert.deepEqual(
+    ended?.taskRuns.map((run) => [run.taskId, run.workerGroup, run.outputs?.["value"]]),
+    [
+      ["greet", "gpu", undefined],
+      ["tell", "", "7"],
+    ],
+  );
+  const lines: string[] = [];
+  for await (const answer of executions.tailExecutionLogs({ id: execution.id, follow: true })) {
+    lines.push(...answer.records.map((record) => record.text));
+  }
+  assert.deepEqual(lines, ["hello Ada"]);
 });
