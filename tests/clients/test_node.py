@@ -43,7 +43,9 @@ async def program(buf_module: Path) -> Path:
     return NODE / "dist" / "src" / "story.test.js"
 
 
-async def test_a_client_in_typescript_submits_waits_tails_kills_runs_flows_and_reads_errors(mesh: Mesh, program: Path) -> None:
+async def test_a_client_in_typescript_submits_tails_kills_runs_flows_and_reads_errors(
+    mesh: Mesh, program: Path
+) -> None:
     await mesh.start(workers=["", "gpu"])
     output = await succeed(
         "node",
