@@ -50,7 +50,8 @@ async def serve(lifecycle: Lifecycle, settings: RegistrySettings) -> None:
         deletions = GroupDeletion(transactions, feed)
         threads = ReadingThreads()
         stack.callback(threads.close)
-        reader = FlowReader(transactions, threads, installed_task_types())
+        lease_floor = timedelta(seconds=settings.lease_floor)
+        reader = FlowReader(transactions, threads, installed_task_types(), lease_floor=lease_floor)
 
         door = Door()
         server = make_server(settings, tokens, ACCESS, translate=meaning, door=door)
@@ -58,9 +59,7 @@ async def serve(lifecycle: Lifecycle, settings: RegistrySettings) -> None:
         add_NamespaceServiceServicer_to_server(NamespaceService(transactions), server)
         add_NamespaceFileServiceServicer_to_server(NamespaceFileService(transactions), server)
         add_WorkerGroupServiceServicer_to_server(
-            WorkerGroupService(
-                transactions, deletions, lease_floor=timedelta(seconds=settings.lease_floor), new_uid=new_uid
-            ),
+            WorkerGroupService(transactions, deletions, lease_floor=lease_floor, new_uid=new_uid),
             server,
         )
         add_FlowServiceServicer_to_server(FlowService(transactions, threads, reader), server)

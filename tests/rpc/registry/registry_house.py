@@ -127,7 +127,7 @@ async def open_house(
         worker_group_service_pb2_grpc.add_WorkerGroupServiceServicer_to_server(groups, server)
         threads = ReadingThreads(waiting=4)
         stack.callback(threads.close)
-        reader = FlowReader(transactions, threads, frozenset({INSTALLED}))
+        reader = FlowReader(transactions, threads, frozenset({INSTALLED}), lease_floor=timedelta(seconds=1))
         flows = FlowService(transactions, threads, reader)
         flow_service_pb2_grpc.add_FlowServiceServicer_to_server(flows, server)
         roll_service_pb2_grpc.add_RollServiceServicer_to_server(RollService(transactions), server)

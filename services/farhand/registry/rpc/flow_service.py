@@ -9,10 +9,11 @@ from farhand.api.registry.v1 import flow_service_pb2 as api
 from farhand.api.registry.v1.flow_service_pb2_grpc import FlowServiceServicer
 from farhand.kernel import names
 from farhand.kernel.errors import InvalidArgument, ResourceExists, Violation
-from farhand.kernel.flow import json_schema
+from farhand.kernel.flow import Problem, json_schema
 from farhand.registry.core import page, request_id
 from farhand.registry.core.flow import FlowCreation, FlowRevision, check_newest, full_name
 from farhand.registry.core.flow_groups import FlowGroups
+from farhand.registry.core.supposed import NOTHING
 from farhand.registry.core.visibility import Visibility
 from farhand.registry.rpc import tenant_service
 from farhand.registry.rpc.callers import visibility
@@ -43,9 +44,15 @@ class FlowService(FlowServiceServicer):
         self._reader = reader
 
     async def ValidateFlow(self, request: api.ValidateFlowRequest, context: object) -> api.ValidateFlowResponse:
-        """Tell what is wrong."""
-        examined = await self._reader.examine(_tenant(request.tenant), request.source, visibility(context))
-        return api.ValidateFlowResponse(problems=map(problem_message, examined.problems))
+        """Tell what is wrong, with the flow and with what is supposed."""
+        sees, supposed, problems = visibility(context), NOTHING, list[Problem]()
+        if request.HasField("supposed"):
+            supposed, problems = await self._reader.suppose(request.supposed, sees)
+        if request.source or not request.HasField("supposed"):
+            tenant = _tenant(request.tenant)
+            examined = await self._reader.examine(tenant, request.source, sees, supposed=supposed)
+            problems += examined.problems
+        return api.ValidateFlowResponse(problems=map(problem_message, problems))
 
     async def CreateFlow(self, request: api.CreateFlowRequest, context: object) -> api.CreateFlowResponse:
         """Save the first revision, or the next one of a flow that was deleted."""

@@ -25,14 +25,14 @@ class ReadingThreads:
         self._usual = _Lane("flows", waiting)
         self._large = _Lane("large-flows", waiting)
 
-    async def run(self, source: str, work: Callable[[], T]) -> T:
-        """Do it in a thread; ``source`` is the flow that it is about. Raises Overloaded, and what the work raises.
+    async def run(self, source: str | bytes, work: Callable[[], T]) -> T:
+        """Do it in a thread; ``source`` is what it is about. Raises Overloaded, and what the work raises.
 
         Work whose caller went away is not begun.
         """
         return await self._lane(source).run(work)
 
-    def taken(self, source: str) -> int:
+    def taken(self, source: str | bytes) -> int:
         """How many flows like this one are read or wait."""
         return self._lane(source).taken()
 
@@ -41,7 +41,7 @@ class ReadingThreads:
         for lane in (self._usual, self._large):
             lane.executor.shutdown(cancel_futures=True)
 
-    def _lane(self, source: str) -> "_Lane":
+    def _lane(self, source: str | bytes) -> "_Lane":
         return self._large if len(source) > LARGE else self._usual
 
 

@@ -5,12 +5,15 @@ value for (an enum's unknown number, a time out of range, plugin defaults that a
 none) is judged here: it is added to ``violations``, and the value is left at its default.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
 from farhand.api.registry.v1 import namespace_pb2, tenant_pb2, worker_group_pb2
+from farhand.api.registry.v1.flow_service_pb2 import Declarations
 from farhand.api.registry.v1.worker_group_pb2 import WorkerGroupState
 from farhand.api.types.v1.fallback_pb2 import (
     FALLBACK_CANCEL,
@@ -27,9 +30,12 @@ from farhand.kernel.resolution import Fallback
 from farhand.registry.core import plugin_defaults
 from farhand.registry.core.etag import etag
 from farhand.registry.core.namespace import Namespace
+from farhand.registry.core.supposed import Supposed, moved, path_of
 from farhand.registry.core.tenant import Tenant
 from farhand.registry.core.worker_group import DEFAULT_LEASE, GroupState, WorkerGroup
 from farhand.runtime.wire import duration, plain, timestamp
+
+Resource = TypeVar("Resource", Tenant, Namespace, WorkerGroup)
 
 FALLBACKS: dict[Fallback | None, WireFallback.ValueType] = {
     None: FALLBACK_UNSPECIFIED,
@@ -106,6 +112,32 @@ def worker_group_asked(message: worker_group_pb2.WorkerGroup, violations: list[V
         lease=_lease(message.lease, violations) if message.HasField("lease") else DEFAULT_LEASE,
         paused=message.paused,
     )
+
+
+def supposed(message: Declarations) -> Supposed:
+    """What is supposed: as a request for each of them would ask for it."""
+    wrong: list[Violation] = []
+
+    def read(kind: str, asked: Callable[[Any, list[Violation]], Resource], messages: Iterable[Any]) -> list[Resource]:
+        found = []
+        for index, each in enumerate(messages):
+            violations: list[Violation] = []
+            found.append(asked(each, violations))
+            wrong.extend(moved(violations, path_of(kind, index)))
+        return found
+
+    return Supposed(
+        tenants=read("tenants", tenant_asked, message.tenants),
+        namespaces=read("namespaces", namespace_asked, message.namespaces),
+        groups=read("worker_groups", _group_supposed, message.worker_groups),
+        violations=wrong,
+    )
+
+
+def _group_supposed(message: worker_group_pb2.WorkerGroup, violations: list[Violation]) -> WorkerGroup:
+    asked = worker_group_asked(message, violations)
+    deleting = message.state == worker_group_pb2.WORKER_GROUP_STATE_DELETING
+    return replace(asked, state=GroupState.DELETING) if deleting else asked
 
 
 def worker_group_message(group: WorkerGroup) -> worker_group_pb2.WorkerGroup:

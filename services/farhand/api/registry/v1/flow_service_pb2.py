@@ -23,53 +23,58 @@ _sym_db = _symbol_database.Default()
 
 
 from farhand.api.registry.v1 import flow_pb2 as farhand_dot_api_dot_registry_dot_v1_dot_flow__pb2
+from farhand.api.registry.v1 import namespace_pb2 as farhand_dot_api_dot_registry_dot_v1_dot_namespace__pb2
+from farhand.api.registry.v1 import tenant_pb2 as farhand_dot_api_dot_registry_dot_v1_dot_tenant__pb2
+from farhand.api.registry.v1 import worker_group_pb2 as farhand_dot_api_dot_registry_dot_v1_dot_worker__group__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*farhand/api/registry/v1/flow_service.proto\x12\x17\x66\x61rhand.api.registry.v1\x1a\"farhand/api/registry/v1/flow.proto\"5\n\x13ValidateFlowRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\"N\n\x14ValidateFlowResponse\x12\x36\n\x08problems\x18\x01 \x03(\x0b\x32$.farhand.api.registry.v1.FlowProblem\"G\n\x11\x43reateFlowRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"A\n\x12\x43reateFlowResponse\x12+\n\x04\x66low\x18\x01 \x01(\x0b\x32\x1d.farhand.api.registry.v1.Flow\"A\n\x11UpdateFlowRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\"A\n\x12UpdateFlowResponse\x12+\n\x04\x66low\x18\x01 \x01(\x0b\x32\x1d.farhand.api.registry.v1.Flow\"Q\n\x0eGetFlowRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x05\">\n\x0fGetFlowResponse\x12+\n\x04\x66low\x18\x01 \x01(\x0b\x32\x1d.farhand.api.registry.v1.Flow\"\\\n\x10ListFlowsRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"Z\n\x11ListFlowsResponse\x12,\n\x05\x66lows\x18\x01 \x03(\x0b\x32\x1d.farhand.api.registry.v1.Flow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"p\n\x18ListFlowRevisionsRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"b\n\x19ListFlowRevisionsResponse\x12,\n\x05\x66lows\x18\x01 \x03(\x0b\x32\x1d.farhand.api.registry.v1.Flow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"P\n\x11\x44\x65leteFlowRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t\"\x14\n\x12\x44\x65leteFlowResponse\"q\n\x12\x45xplainFlowRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x06source\x18\x02 \x01(\tH\x00\x12\x31\n\x04name\x18\x03 \x01(\x0b\x32!.farhand.api.registry.v1.FlowNameH\x00\x42\x06\n\x04\x66low\";\n\x08\x46lowName\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x05\"\x85\x01\n\x13\x45xplainFlowResponse\x12\x36\n\x05tasks\x18\x01 \x03(\x0b\x32\'.farhand.api.registry.v1.TaskResolution\x12\x36\n\x08problems\x18\x02 \x03(\x0b\x32$.farhand.api.registry.v1.FlowProblem\"\x16\n\x14GetFlowSchemaRequest\"\'\n\x15GetFlowSchemaResponse\x12\x0e\n\x06schema\x18\x01 \x01(\t2\xc7\x07\n\x0b\x46lowService\x12k\n\x0cValidateFlow\x12,.farhand.api.registry.v1.ValidateFlowRequest\x1a-.farhand.api.registry.v1.ValidateFlowResponse\x12\x65\n\nCreateFlow\x12*.farhand.api.registry.v1.CreateFlowRequest\x1a+.farhand.api.registry.v1.CreateFlowResponse\x12\x65\n\nUpdateFlow\x12*.farhand.api.registry.v1.UpdateFlowRequest\x1a+.farhand.api.registry.v1.UpdateFlowResponse\x12\\\n\x07GetFlow\x12\'.farhand.api.registry.v1.GetFlowRequest\x1a(.farhand.api.registry.v1.GetFlowResponse\x12\x62\n\tListFlows\x12).farhand.api.registry.v1.ListFlowsRequest\x1a*.farhand.api.registry.v1.ListFlowsResponse\x12z\n\x11ListFlowRevisions\x12\x31.farhand.api.registry.v1.ListFlowRevisionsRequest\x1a\x32.farhand.api.registry.v1.ListFlowRevisionsResponse\x12\x65\n\nDeleteFlow\x12*.farhand.api.registry.v1.DeleteFlowRequest\x1a+.farhand.api.registry.v1.DeleteFlowResponse\x12h\n\x0b\x45xplainFlow\x12+.farhand.api.registry.v1.ExplainFlowRequest\x1a,.farhand.api.registry.v1.ExplainFlowResponse\x12n\n\rGetFlowSchema\x12-.farhand.api.registry.v1.GetFlowSchemaRequest\x1a..farhand.api.registry.v1.GetFlowSchemaResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*farhand/api/registry/v1/flow_service.proto\x12\x17\x66\x61rhand.api.registry.v1\x1a\"farhand/api/registry/v1/flow.proto\x1a\'farhand/api/registry/v1/namespace.proto\x1a$farhand/api/registry/v1/tenant.proto\x1a*farhand/api/registry/v1/worker_group.proto\"n\n\x13ValidateFlowRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x37\n\x08supposed\x18\x03 \x01(\x0b\x32%.farhand.api.registry.v1.Declarations\"\xb5\x01\n\x0c\x44\x65\x63larations\x12\x30\n\x07tenants\x18\x01 \x03(\x0b\x32\x1f.farhand.api.registry.v1.Tenant\x12\x36\n\nnamespaces\x18\x02 \x03(\x0b\x32\".farhand.api.registry.v1.Namespace\x12;\n\rworker_groups\x18\x03 \x03(\x0b\x32$.farhand.api.registry.v1.WorkerGroup\"N\n\x14ValidateFlowResponse\x12\x36\n\x08problems\x18\x01 \x03(\x0b\x32$.farhand.api.registry.v1.FlowProblem\"G\n\x11\x43reateFlowRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"A\n\x12\x43reateFlowResponse\x12+\n\x04\x66low\x18\x01 \x01(\x0b\x32\x1d.farhand.api.registry.v1.Flow\"A\n\x11UpdateFlowRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\"A\n\x12UpdateFlowResponse\x12+\n\x04\x66low\x18\x01 \x01(\x0b\x32\x1d.farhand.api.registry.v1.Flow\"Q\n\x0eGetFlowRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x05\">\n\x0fGetFlowResponse\x12+\n\x04\x66low\x18\x01 \x01(\x0b\x32\x1d.farhand.api.registry.v1.Flow\"\\\n\x10ListFlowsRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"Z\n\x11ListFlowsResponse\x12,\n\x05\x66lows\x18\x01 \x03(\x0b\x32\x1d.farhand.api.registry.v1.Flow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"p\n\x18ListFlowRevisionsRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"b\n\x19ListFlowRevisionsResponse\x12,\n\x05\x66lows\x18\x01 \x03(\x0b\x32\x1d.farhand.api.registry.v1.Flow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"P\n\x11\x44\x65leteFlowRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t\"\x14\n\x12\x44\x65leteFlowResponse\"q\n\x12\x45xplainFlowRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x06source\x18\x02 \x01(\tH\x00\x12\x31\n\x04name\x18\x03 \x01(\x0b\x32!.farhand.api.registry.v1.FlowNameH\x00\x42\x06\n\x04\x66low\";\n\x08\x46lowName\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x05\"\x85\x01\n\x13\x45xplainFlowResponse\x12\x36\n\x05tasks\x18\x01 \x03(\x0b\x32\'.farhand.api.registry.v1.TaskResolution\x12\x36\n\x08problems\x18\x02 \x03(\x0b\x32$.farhand.api.registry.v1.FlowProblem\"\x16\n\x14GetFlowSchemaRequest\"\'\n\x15GetFlowSchemaResponse\x12\x0e\n\x06schema\x18\x01 \x01(\t2\xc7\x07\n\x0b\x46lowService\x12k\n\x0cValidateFlow\x12,.farhand.api.registry.v1.ValidateFlowRequest\x1a-.farhand.api.registry.v1.ValidateFlowResponse\x12\x65\n\nCreateFlow\x12*.farhand.api.registry.v1.CreateFlowRequest\x1a+.farhand.api.registry.v1.CreateFlowResponse\x12\x65\n\nUpdateFlow\x12*.farhand.api.registry.v1.UpdateFlowRequest\x1a+.farhand.api.registry.v1.UpdateFlowResponse\x12\\\n\x07GetFlow\x12\'.farhand.api.registry.v1.GetFlowRequest\x1a(.farhand.api.registry.v1.GetFlowResponse\x12\x62\n\tListFlows\x12).farhand.api.registry.v1.ListFlowsRequest\x1a*.farhand.api.registry.v1.ListFlowsResponse\x12z\n\x11ListFlowRevisions\x12\x31.farhand.api.registry.v1.ListFlowRevisionsRequest\x1a\x32.farhand.api.registry.v1.ListFlowRevisionsResponse\x12\x65\n\nDeleteFlow\x12*.farhand.api.registry.v1.DeleteFlowRequest\x1a+.farhand.api.registry.v1.DeleteFlowResponse\x12h\n\x0b\x45xplainFlow\x12+.farhand.api.registry.v1.ExplainFlowRequest\x1a,.farhand.api.registry.v1.ExplainFlowResponse\x12n\n\rGetFlowSchema\x12-.farhand.api.registry.v1.GetFlowSchemaRequest\x1a..farhand.api.registry.v1.GetFlowSchemaResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'farhand.api.registry.v1.flow_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_VALIDATEFLOWREQUEST']._serialized_start=107
-  _globals['_VALIDATEFLOWREQUEST']._serialized_end=160
-  _globals['_VALIDATEFLOWRESPONSE']._serialized_start=162
-  _globals['_VALIDATEFLOWRESPONSE']._serialized_end=240
-  _globals['_CREATEFLOWREQUEST']._serialized_start=242
-  _globals['_CREATEFLOWREQUEST']._serialized_end=313
-  _globals['_CREATEFLOWRESPONSE']._serialized_start=315
-  _globals['_CREATEFLOWRESPONSE']._serialized_end=380
-  _globals['_UPDATEFLOWREQUEST']._serialized_start=382
-  _globals['_UPDATEFLOWREQUEST']._serialized_end=447
-  _globals['_UPDATEFLOWRESPONSE']._serialized_start=449
-  _globals['_UPDATEFLOWRESPONSE']._serialized_end=514
-  _globals['_GETFLOWREQUEST']._serialized_start=516
-  _globals['_GETFLOWREQUEST']._serialized_end=597
-  _globals['_GETFLOWRESPONSE']._serialized_start=599
-  _globals['_GETFLOWRESPONSE']._serialized_end=661
-  _globals['_LISTFLOWSREQUEST']._serialized_start=663
-  _globals['_LISTFLOWSREQUEST']._serialized_end=755
-  _globals['_LISTFLOWSRESPONSE']._serialized_start=757
-  _globals['_LISTFLOWSRESPONSE']._serialized_end=847
-  _globals['_LISTFLOWREVISIONSREQUEST']._serialized_start=849
-  _globals['_LISTFLOWREVISIONSREQUEST']._serialized_end=961
-  _globals['_LISTFLOWREVISIONSRESPONSE']._serialized_start=963
-  _globals['_LISTFLOWREVISIONSRESPONSE']._serialized_end=1061
-  _globals['_DELETEFLOWREQUEST']._serialized_start=1063
-  _globals['_DELETEFLOWREQUEST']._serialized_end=1143
-  _globals['_DELETEFLOWRESPONSE']._serialized_start=1145
-  _globals['_DELETEFLOWRESPONSE']._serialized_end=1165
-  _globals['_EXPLAINFLOWREQUEST']._serialized_start=1167
-  _globals['_EXPLAINFLOWREQUEST']._serialized_end=1280
-  _globals['_FLOWNAME']._serialized_start=1282
-  _globals['_FLOWNAME']._serialized_end=1341
-  _globals['_EXPLAINFLOWRESPONSE']._serialized_start=1344
-  _globals['_EXPLAINFLOWRESPONSE']._serialized_end=1477
-  _globals['_GETFLOWSCHEMAREQUEST']._serialized_start=1479
-  _globals['_GETFLOWSCHEMAREQUEST']._serialized_end=1501
-  _globals['_GETFLOWSCHEMARESPONSE']._serialized_start=1503
-  _globals['_GETFLOWSCHEMARESPONSE']._serialized_end=1542
-  _globals['_FLOWSERVICE']._serialized_start=1545
-  _globals['_FLOWSERVICE']._serialized_end=2512
+  _globals['_VALIDATEFLOWREQUEST']._serialized_start=230
+  _globals['_VALIDATEFLOWREQUEST']._serialized_end=340
+  _globals['_DECLARATIONS']._serialized_start=343
+  _globals['_DECLARATIONS']._serialized_end=524
+  _globals['_VALIDATEFLOWRESPONSE']._serialized_start=526
+  _globals['_VALIDATEFLOWRESPONSE']._serialized_end=604
+  _globals['_CREATEFLOWREQUEST']._serialized_start=606
+  _globals['_CREATEFLOWREQUEST']._serialized_end=677
+  _globals['_CREATEFLOWRESPONSE']._serialized_start=679
+  _globals['_CREATEFLOWRESPONSE']._serialized_end=744
+  _globals['_UPDATEFLOWREQUEST']._serialized_start=746
+  _globals['_UPDATEFLOWREQUEST']._serialized_end=811
+  _globals['_UPDATEFLOWRESPONSE']._serialized_start=813
+  _globals['_UPDATEFLOWRESPONSE']._serialized_end=878
+  _globals['_GETFLOWREQUEST']._serialized_start=880
+  _globals['_GETFLOWREQUEST']._serialized_end=961
+  _globals['_GETFLOWRESPONSE']._serialized_start=963
+  _globals['_GETFLOWRESPONSE']._serialized_end=1025
+  _globals['_LISTFLOWSREQUEST']._serialized_start=1027
+  _globals['_LISTFLOWSREQUEST']._serialized_end=1119
+  _globals['_LISTFLOWSRESPONSE']._serialized_start=1121
+  _globals['_LISTFLOWSRESPONSE']._serialized_end=1211
+  _globals['_LISTFLOWREVISIONSREQUEST']._serialized_start=1213
+  _globals['_LISTFLOWREVISIONSREQUEST']._serialized_end=1325
+  _globals['_LISTFLOWREVISIONSRESPONSE']._serialized_start=1327
+  _globals['_LISTFLOWREVISIONSRESPONSE']._serialized_end=1425
+  _globals['_DELETEFLOWREQUEST']._serialized_start=1427
+  _globals['_DELETEFLOWREQUEST']._serialized_end=1507
+  _globals['_DELETEFLOWRESPONSE']._serialized_start=1509
+  _globals['_DELETEFLOWRESPONSE']._serialized_end=1529
+  _globals['_EXPLAINFLOWREQUEST']._serialized_start=1531
+  _globals['_EXPLAINFLOWREQUEST']._serialized_end=1644
+  _globals['_FLOWNAME']._serialized_start=1646
+  _globals['_FLOWNAME']._serialized_end=1705
+  _globals['_EXPLAINFLOWRESPONSE']._serialized_start=1708
+  _globals['_EXPLAINFLOWRESPONSE']._serialized_end=1841
+  _globals['_GETFLOWSCHEMAREQUEST']._serialized_start=1843
+  _globals['_GETFLOWSCHEMAREQUEST']._serialized_end=1865
+  _globals['_GETFLOWSCHEMARESPONSE']._serialized_start=1867
+  _globals['_GETFLOWSCHEMARESPONSE']._serialized_end=1906
+  _globals['_FLOWSERVICE']._serialized_start=1909
+  _globals['_FLOWSERVICE']._serialized_end=2876
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,9 @@ isort:skip_file
 
 from collections import abc as _abc
 from farhand.api.registry.v1 import flow_pb2 as _flow_pb2
+from farhand.api.registry.v1 import namespace_pb2 as _namespace_pb2
+from farhand.api.registry.v1 import tenant_pb2 as _tenant_pb2
+from farhand.api.registry.v1 import worker_group_pb2 as _worker_group_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
@@ -27,23 +30,69 @@ class ValidateFlowRequest(_message.Message):
 
     TENANT_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    SUPPOSED_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """The tenant; empty: "main"."""
     source: _builtins.str
-    """The YAML."""
+    """The YAML. With `supposed` it may be empty: then only that is looked at."""
+    @_builtins.property
+    def supposed(self) -> Global___Declarations:
+        """What would be declared before the flow is saved. The flow is looked at as if it
+        was; and what could not be declared is a problem too.
+        """
+
     def __init__(
         self,
         *,
         tenant: _builtins.str = ...,
         source: _builtins.str = ...,
+        supposed: Global___Declarations | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["supposed", b"supposed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["source", b"source", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["source", b"source", "supposed", b"supposed", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ValidateFlowRequest: _TypeAlias = ValidateFlowRequest  # noqa: Y015
+
+@_typing.final
+class Declarations(_message.Message):
+    """What would be declared together, each in place of what is there under its name."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANTS_FIELD_NUMBER: _builtins.int
+    NAMESPACES_FIELD_NUMBER: _builtins.int
+    WORKER_GROUPS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tenants(self) -> _containers.RepeatedCompositeFieldContainer[_tenant_pb2.Tenant]:
+        """Tenants; output-only fields are ignored."""
+
+    @_builtins.property
+    def namespaces(self) -> _containers.RepeatedCompositeFieldContainer[_namespace_pb2.Namespace]:
+        """Namespaces; output-only fields are ignored."""
+
+    @_builtins.property
+    def worker_groups(self) -> _containers.RepeatedCompositeFieldContainer[_worker_group_pb2.WorkerGroup]:
+        """Worker groups. In state DELETING: as if it was being deleted. Other output-only
+        fields are ignored.
+        """
+
+    def __init__(
+        self,
+        *,
+        tenants: _abc.Iterable[_tenant_pb2.Tenant] | None = ...,
+        namespaces: _abc.Iterable[_namespace_pb2.Namespace] | None = ...,
+        worker_groups: _abc.Iterable[_worker_group_pb2.WorkerGroup] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespaces", b"namespaces", "tenants", b"tenants", "worker_groups", b"worker_groups"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Declarations: _TypeAlias = Declarations  # noqa: Y015
 
 @_typing.final
 class ValidateFlowResponse(_message.Message):
@@ -54,7 +103,10 @@ class ValidateFlowResponse(_message.Message):
     PROBLEMS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def problems(self) -> _containers.RepeatedCompositeFieldContainer[_flow_pb2.FlowProblem]:
-        """Errors and warnings in the order of the source; empty: all is well."""
+        """Errors and warnings: of what is supposed, with paths such as
+        "supposed.tenants[0].description", then those of the source in its order; empty:
+        all is well.
+        """
 
     def __init__(
         self,

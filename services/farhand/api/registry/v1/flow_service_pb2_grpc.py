@@ -91,7 +91,8 @@ class FlowServiceServicer:
     def ValidateFlow(self, request, context):
         """ValidateFlow tells all that is wrong with a source, and saves nothing. What is
         wrong is no error of the call. A source that is the newest revision's already has
-        warnings only. Errors: NOT_FOUND (tenant); UNAVAILABLE (OVERLOADED). Idempotent.
+        warnings only. Who may call: also for what is supposed, who sees every tenant.
+        Errors: NOT_FOUND (tenant); PERMISSION_DENIED; UNAVAILABLE (OVERLOADED). Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

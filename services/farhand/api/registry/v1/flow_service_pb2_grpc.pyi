@@ -38,7 +38,8 @@ class FlowServiceStub:
     ValidateFlow: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.ValidateFlowRequest, _flow_service_pb2.ValidateFlowResponse]
     """ValidateFlow tells all that is wrong with a source, and saves nothing. What is
     wrong is no error of the call. A source that is the newest revision's already has
-    warnings only. Errors: NOT_FOUND (tenant); UNAVAILABLE (OVERLOADED). Idempotent.
+    warnings only. Who may call: also for what is supposed, who sees every tenant.
+    Errors: NOT_FOUND (tenant); PERMISSION_DENIED; UNAVAILABLE (OVERLOADED). Idempotent.
     """
     CreateFlow: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.CreateFlowRequest, _flow_service_pb2.CreateFlowResponse]
     """CreateFlow saves the first revision. Errors: INVALID_ARGUMENT (FLOW_INVALID)
@@ -90,7 +91,8 @@ class FlowServiceAsyncStub(FlowServiceStub):
     ValidateFlow: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.ValidateFlowRequest, _flow_service_pb2.ValidateFlowResponse]  # type: ignore[assignment]
     """ValidateFlow tells all that is wrong with a source, and saves nothing. What is
     wrong is no error of the call. A source that is the newest revision's already has
-    warnings only. Errors: NOT_FOUND (tenant); UNAVAILABLE (OVERLOADED). Idempotent.
+    warnings only. Who may call: also for what is supposed, who sees every tenant.
+    Errors: NOT_FOUND (tenant); PERMISSION_DENIED; UNAVAILABLE (OVERLOADED). Idempotent.
     """
     CreateFlow: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.CreateFlowRequest, _flow_service_pb2.CreateFlowResponse]  # type: ignore[assignment]
     """CreateFlow saves the first revision. Errors: INVALID_ARGUMENT (FLOW_INVALID)
@@ -145,7 +147,8 @@ class FlowServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_flow_service_pb2.ValidateFlowResponse, _abc.Awaitable[_flow_service_pb2.ValidateFlowResponse]]:
         """ValidateFlow tells all that is wrong with a source, and saves nothing. What is
         wrong is no error of the call. A source that is the newest revision's already has
-        warnings only. Errors: NOT_FOUND (tenant); UNAVAILABLE (OVERLOADED). Idempotent.
+        warnings only. Who may call: also for what is supposed, who sees every tenant.
+        Errors: NOT_FOUND (tenant); PERMISSION_DENIED; UNAVAILABLE (OVERLOADED). Idempotent.
         """
 
     @_abc_1.abstractmethod
