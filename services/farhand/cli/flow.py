@@ -266,17 +266,11 @@ def diff(
 
 def _saved_of(session: Session, file: str, source: str, revision: int | None) -> "Flow | None":
     """The saved flow that a file would change: by the names in it; None where there is none."""
-    import yaml
-
-    from farhand.cli.yaml_file import loader
-
+    names = flow_file.name_in(source)
+    if names is None:
+        raise CommandFailed(f"{file} does not say which flow it is: it needs a namespace and an id.")
     try:
-        data = yaml.load(source, Loader=loader())
-        name = f"{data['namespace']}/{data['id']}"
-    except (yaml.YAMLError, KeyError, TypeError, RecursionError):
-        raise CommandFailed(f"{file} does not say which flow it is: it needs a namespace and an id.") from None
-    try:
-        return _read(session, name, revision)
+        return _read(session, "/".join(names), revision)
     except CommandFailed as failure:
         if revision or failure.reason != "NOT_FOUND":
             raise

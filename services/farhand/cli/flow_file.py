@@ -3,8 +3,9 @@
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from farhand.cli import yaml_file
 from farhand.cli.failure import CommandFailed, WrongUse
 from farhand.cli.render import document
 from farhand.cli.session import DEADLINE, Session
@@ -50,6 +51,21 @@ def flow_name(word: str) -> tuple[str, str]:
             hint = f" Did you mean {before}/{last}?"
         raise WrongUse(f"{shown(word)} names no flow: write NAMESPACE/ID, e.g. company.team/nightly.{hint}")
     return namespace, id
+
+
+def name_in(source: str) -> tuple[str, str] | None:
+    """Namespace and id that a source gives itself; None where it is no YAML or does not say."""
+    import yaml
+
+    class Loader(yaml_file.loader()):  # type: ignore[misc]
+        yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # what is plain is a text: `id: on` names a flow, too
+
+    try:
+        data = yaml.load(source, Loader=Loader)
+        namespace, id = data["namespace"], data["id"]
+    except (yaml.YAMLError, KeyError, TypeError, RecursionError):
+        return None
+    return (namespace, id) if isinstance(namespace, str) and isinstance(id, str) and namespace and id else None
 
 
 def validate(session: Session, source: str) -> list["FlowProblem"]:
