@@ -64,7 +64,7 @@ def upload(channel: "grpc.Channel", tenant: str, namespace: str, files: Sequence
     there = {file.path: file for file in every_page(stub.ListNamespaceFiles, request, "files", timeout=DEADLINE)}
     stored: list[Uploaded] = []
     try:
-        described = [(source, path, _digest(source), source.stat().st_size) for source, path in files]
+        described = [(source, path, digest_of(source), source.stat().st_size) for source, path in files]
         new = [size for _, path, digest, size in described if path not in there or there[path].digest != digest]
         with _progress(sum(new)) as advance:
             for source, path, digest, size in described:
@@ -95,7 +95,8 @@ def _requests(
             advance(len(chunk))
 
 
-def _digest(source: Path) -> str:
+def digest_of(source: Path) -> str:
+    """The SHA-256 of a file, 64 hexadecimal digits. OSError."""
     with source.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

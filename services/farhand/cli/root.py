@@ -21,6 +21,7 @@ class Noun:
 NOUNS = {
     "run": Noun("run:app", "Run a command on a worker and follow it to its end."),
     "flow": Noun("flow:app", "Flows: what runs, in which order, on which worker groups."),
+    "apply": Noun("apply:app", "Bring the registry to what a folder says: groups, flows, files."),
     "execution": Noun("execution:app", "Executions: runs of flows, followed live."),
     "job": Noun("job:app", "Jobs: list, explain, follow, kill, submit."),
     "worker-group": Noun("worker_group:app", "Worker groups: the places that a job can name."),

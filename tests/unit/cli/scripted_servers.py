@@ -9,6 +9,7 @@ import grpc
 
 from farhand.api.registry.v1 import (
     flow_service_pb2_grpc,
+    namespace_file_service_pb2_grpc,
     namespace_service_pb2_grpc,
     roll_service_pb2_grpc,
     tenant_service_pb2_grpc,
@@ -26,6 +27,7 @@ from farhand.runtime.grpc_errors import status_of
 _SERVICES = (
     (execution_service_pb2_grpc, "ExecutionService"),
     (flow_service_pb2_grpc, "FlowService"),
+    (namespace_file_service_pb2_grpc, "NamespaceFileService"),
     (namespace_service_pb2_grpc, "NamespaceService"),
     (roll_service_pb2_grpc, "RollService"),
     (tenant_service_pb2_grpc, "TenantService"),
