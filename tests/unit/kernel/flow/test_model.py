@@ -177,3 +177,18 @@ def test_flows_take_what_workers_take(task_type: TaskType | InstantTaskType) -> 
 
 def test_the_types_of_flows_are_those_of_workers() -> None:
     assert {each.type for each in built_in()} == BUILT_IN.keys()
+
+
+@pytest.mark.parametrize(
+    ("message", "problem"),
+    [
+        ("[one, '{{ flow.id }}']", None),
+        ("5", "must be a string or a list of strings, not a number"),
+        ("[one, 5]", "must be a string or a list of strings, not a number"),
+        ("[]", "must not be empty"),
+    ],
+)
+def test_a_message_is_one_text_or_several_and_else_one_problem(message: str, problem: str | None) -> None:
+    text = f"id: a\nnamespace: b\ntasks: [{{id: tell, type: io.kestra.plugin.core.log.Log, message: {message}}}]\n"
+    problems = read_flow(Source.of(text), KnownTypes()).problems
+    assert [each.message for each in problems] == ([problem] if problem else [])

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from farhand.kernel.flow.types.properties import OR_TEMPLATE, Properties, SomeStrings, TemplatedDuration
+from farhand.kernel.flow.types.properties import OR_TEMPLATE, Properties, TemplatedDuration, Texts
 
 
 class Sleep(Properties):
@@ -33,7 +33,7 @@ class LogLevel(StrEnum):
 class Log(Properties):
     """Writes to the log."""
 
-    message: str | SomeStrings = Field(description="The text, or several; each line is one of the log.")
+    message: Texts = Field(description="The text, or several; each line is one of the log.")
     level: Annotated[LogLevel, Field(strict=False), OR_TEMPLATE] = Field(
         LogLevel.INFO, description="TRACE, DEBUG, INFO, WARN or ERROR."
     )

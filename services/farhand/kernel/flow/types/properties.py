@@ -54,6 +54,21 @@ def _variable(value: Any) -> Any:
     return value
 
 
+def _texts(value: Any) -> Any:
+    items = value if isinstance(value, list | tuple) else [value]
+    for item in items:
+        if not isinstance(item, str):
+            raise ValueError(f"must be a string or a list of strings, not {kind(value if item is value else item)}")
+    if not items:
+        raise ValueError("must not be empty")
+    return value
+
+
+Texts = Annotated[
+    Any,
+    AfterValidator(_texts),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
+]
 Variable = Annotated[Any, AfterValidator(_variable), WithJsonSchema({"type": ["string", "number", "boolean"]})]
 Boolean = Annotated[bool, OR_TEMPLATE]
 TemplatedDuration = Annotated[Duration, OR_TEMPLATE]
