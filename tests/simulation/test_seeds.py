@@ -5,19 +5,20 @@ import sys
 
 import pytest
 
-from farhand.runtime.crash_points import POINTS
 from tests.simulation.nemesis import FAULTS
 
 SEEDS = 250
 KINDS = [fault.__name__ for fault in FAULTS]
 KINDS += ["killed_on_its_way", "drained_on_its_way", "cut_on_its_way", "commit_lost", "answer_lost"]
 KINDS += ["moved_by_age", "moved_by_count", "moved_by_stop", "silent_given_up"]
-LEFT_OUT = {  # logs, the registry, a data folder's own files, and jobs that can't be started are not played
-    "return committed",
-    *("logs committed", "logs acknowledged", "copy committed", "report answered", "incarnation noted", "dead reported"),
-    *("deletion ended jobs", "deletion counted", "deletion answered"),
-}
-KINDS += [f"crashed behind {effect!r}" for effect in ("a commit", "a frame sent", *(POINTS.keys() - LEFT_OUT))]
+DEATHS = (  # behind these, and rarely behind others
+    *("a commit", "a frame sent", "an order to the warden", "results written down", "results struck out"),
+    *("enqueue committed", "claim committed", "assignments sent", "assignments received", "folder made"),
+    *("process started", "process ended", "result journaled", "result sent", "result committed", "result answered"),
+    *("result acknowledged", "result forgotten", "session opened", "welcome sent", "hello sent", "drain committed"),
+    *("drain acknowledged", "drain answered", "waiting job killed", "kill marked", "kill obeyed", "lease expired"),
+)
+KINDS += [f"crashed behind {effect!r}" for effect in DEATHS]
 
 
 def play(*flags: str) -> subprocess.CompletedProcess[str]:
