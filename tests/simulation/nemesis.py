@@ -266,9 +266,27 @@ class Nemesis:
         self._mesh.operator.after(seconds, lambda: blocked.difference_update(pairs))
         return True
 
-    def _part_again(self) -> None:
-        if self._world.now < self._until and self.partitioned():
-            self.landed["partitioned"] += 1
+    def _deafen_one_of(self, group: str) -> None:
+        """A worker of a group hears nothing any more, and soon is not heard either: of what it was told last, the
+        scheduler can't know that it did not hear it."""
+        names = [name for name, seat in self._mesh.seats.items() if seat.group == group]
+        if not names or self._world.now > self._until:
+            return
+        name = self._chance.choice(names)
+        self._say(f"{name} hears nothing for {LONGER_THAN_A_LEASE} s, and is soon not heard")
+        self.landed["deafened"] += 1
+        pairs = [(name, address) for address in self._mesh.addresses]
+        blocked = self._mesh.network.blocked
+        blocked.update(pairs)
+        streams = [stream for stream in self._mesh.network.alive() if stream.worker == name]
+
+        def silence(upwards: bool) -> None:
+            for stream in streams:
+                stream.silence(upwards=upwards, keepalive=LONGER_THAN_A_LEASE + 30)
+
+        silence(False)
+        self._mesh.operator.after(2.2, lambda: silence(True))
+        self._mesh.operator.after(LONGER_THAN_A_LEASE, lambda: blocked.difference_update(pairs))
 
     def network_slow(self) -> bool:
         """Everything takes longer for a while."""
@@ -387,8 +405,8 @@ class Nemesis:
                 changed = replace(group, allowed_tenants=allowed)
             case _:
                 changed = replace(group, lease_ms=LONG_LEASE if group.lease_ms == SHORT_LEASE else SHORT_LEASE)
-                if changed.lease_ms == SHORT_LEASE:  # and a worker does not hear of it
-                    self._mesh.operator.after(self._chance.uniform(0.2, 4), self._part_again)
+                if changed.lease_ms == SHORT_LEASE:
+                    self._mesh.operator.after(self._chance.uniform(0, 2), lambda: self._deafen_one_of(group.uid))
         self._say(f"{group.uid} is declared anew: {what}")
         self._mesh.operator.start(self._declare(changed))
         return True

@@ -84,7 +84,10 @@ def _() -> Patches:
 
 @_sabotage("a shorter lease holds before the worker has answered for it", "P1")
 def _() -> Patches:
-    yield mock.patch.object(LeaseTerms, "offer", lambda terms, sequence, wanted: wanted)
+    offer = LeaseTerms.offer
+    yield mock.patch.object(
+        LeaseTerms, "offer", lambda terms, sequence, wanted: offer(terms, sequence, wanted) and wanted
+    )
 
 
 # ── epochs and fences ──
