@@ -21,6 +21,7 @@ from farhand.cli.execution_view import (
     rows,
     state_name,
     tree_rows,
+    waiting_jobs,
 )
 from farhand.cli.failure import CommandFailed, WrongUse
 from farhand.cli.fields import every_page, new_request_id, states_flag
@@ -171,11 +172,13 @@ def list_executions(
     app, "get", examples=["farhand execution get x3k8w0q2zr9m1t", "farhand execution get x3k8w0q2zr9m1t --output json"]
 )
 def get(session: Session, id: Id) -> None:
-    """One execution: what it was given, and its tasks with state, group, worker, wait and run time."""
+    """One execution: what it was given, and its tasks with state, group, worker, wait and run time; of those that
+    wait, why."""
     execution = _read(session, id)
     session.printer.one(document(execution), rows(execution))
     if session.settings.output == "table" and execution.task_runs:
-        sys.stdout.write("\n" + "\n".join(columns([TREE_HEADERS, *tree_rows(execution)])) + "\n")
+        tree = tree_rows(execution, _reasons(session, execution))
+        sys.stdout.write("\n" + "\n".join(columns([TREE_HEADERS, *tree])) + "\n")
 
 
 @command(app, "follow", examples=["farhand execution follow x3k8w0q2zr9m1t"])
@@ -292,6 +295,19 @@ def _read(session: Session, id: str) -> "Execution":
 
     with session.scheduler() as channel:
         return ExecutionServiceStub(channel).GetExecution(GetExecutionRequest(id=id), timeout=DEADLINE).execution
+
+
+def _reasons(session: Session, execution: "Execution") -> dict[str, str]:
+    """Why the first of its jobs that wait do so, by their ids."""
+    waiting = waiting_jobs(execution)
+    if not waiting:
+        return {}
+    from farhand.api.scheduler.v1.job_service_pb2 import ExplainJobRequest
+    from farhand.api.scheduler.v1.job_service_pb2_grpc import JobServiceStub
+
+    with session.scheduler() as channel:
+        explain = JobServiceStub(channel).ExplainJob
+        return {job: explain(ExplainJobRequest(id=job), timeout=DEADLINE).message for job in waiting}
 
 
 def pairs(flag: str, words: Iterable[str] | None) -> dict[str, str]:

@@ -12,7 +12,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from farhand.cli.backoff import Backoff
-from farhand.cli.execution_view import ENDED, TREE_HEADERS, flow_of, run_state, state_name, tree, tree_rows
+from farhand.cli.execution_view import (
+    ENDED,
+    TREE_HEADERS,
+    flow_of,
+    run_state,
+    state_name,
+    tree,
+    tree_rows,
+    waiting_jobs,
+)
 from farhand.cli.failure import CommandFailed, remote_failure
 from farhand.cli.patience import passes
 from farhand.cli.render import state_style
@@ -30,7 +39,6 @@ if TYPE_CHECKING:
     from farhand.api.scheduler.v1.job_service_pb2_grpc import JobServiceAsyncStub
 
 EXPLAIN_EVERY = 2.0  # seconds
-MOST_EXPLAINED = 5  # waiting jobs that are asked for at a time
 
 
 class Screen:
@@ -187,9 +195,8 @@ class Following:
             await asyncio.sleep(self._explain_every)
             if self._known is None:
                 continue
-            waiting = [run.job_id for run in self._known.task_runs if run_state(run.state) == "CREATED" and run.job_id]
             reasons = {}
-            for job_id in waiting[:MOST_EXPLAINED]:
+            for job_id in waiting_jobs(self._known):
                 try:
                     answer = await self._jobs.ExplainJob(ExplainJobRequest(id=job_id), timeout=DEADLINE)
                 except grpc.RpcError:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 HEADERS = ("ID", "STATE", "FLOW", "REVISION", "LABELS", "AGE", "TOOK")
 TREE_HEADERS = ("TASK", "STATE", "GROUP", "WORKER", "WAITED", "RAN", "NOTE")
 
+MOST_EXPLAINED = 5  # waiting jobs of which it is asked at a time why they wait
+
 ENDED_WELL = ("SUCCESS", "WARNING")
 ENDED = (*ENDED_WELL, "FAILED", "KILLED")
 
@@ -141,6 +143,12 @@ def tree_rows(execution: "Execution", reasons: Mapping[str, str] | None = None) 
     """All lines of the tree as they are now."""
     now = datetime.datetime.now(datetime.UTC)
     return [tree_row(branch, now, reasons or {}) for branch in tree(execution)]
+
+
+def waiting_jobs(execution: "Execution") -> list[str]:
+    """Jobs of which the scheduler is to be asked why they wait: the first of them, as all may wait for the same."""
+    waiting = [run.job_id for run in execution.task_runs if run_state(run.state) == "CREATED" and run.job_id]
+    return waiting[:MOST_EXPLAINED]
 
 
 def files(execution: "Execution") -> list[dict[str, Any]]:

@@ -121,6 +121,7 @@ def test_get_shows_the_tree_of_tasks_with_what_each_needs_told(farhand: Farhand,
         a_run("train", "CREATED", parent_task_id="both", worker_group="gpu"),
     )
     servers.on["GetExecution"] = GetExecutionResponse(execution=an_execution("RUNNING", *runs))
+    servers.on["ExplainJob"] = ExplainJobResponse(message="Its worker group 'gpu' has no active worker.")
     result = farhand("execution", "get", ID)
     shown = [line for line in result.out.splitlines() if line.startswith(("fetch", "both", "  train"))]
     assert [line.split()[:3] for line in shown] == [
@@ -129,6 +130,8 @@ def test_get_shows_the_tree_of_tasks_with_what_each_needs_told(farhand: Farhand,
         ["train", "CREATED", "gpu"],
     ]
     assert "vm-1" in shown[0] and " 2s" in shown[0] and " 3s" in shown[0] and "attempt 2" in shown[0]
+    assert shown[2].endswith("Its worker group 'gpu' has no active worker.")
+    assert [request.id for request in servers.requests["ExplainJob"]] == ["job-train"]
     assert len(json.loads(farhand("execution", "get", ID, "--output", "json").out)["task_runs"]) == 4
 
 
