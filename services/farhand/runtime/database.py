@@ -19,6 +19,7 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from farhand.kernel.errors import Unavailable
@@ -156,12 +157,14 @@ async def migrate(url: str, package: str, schema: str) -> None:
 
 
 def database_error(error: BaseException) -> Unavailable | None:
-    """Unavailable where the error means that the database can't be reached now, else None."""
+    """Unavailable where the error means that the database can't be reached now, or is too busy, else None."""
     if isinstance(error, DBAPIError) and error.orig is not None:
         if error.connection_invalidated:
             return _unavailable()
         cause = error.orig.__cause__
         return None if cause is None else database_error(cause)
+    if isinstance(error, PoolTimeout):
+        return Unavailable("Too many calls wait for the database. Try again.", retry_delay=1.0)
     if isinstance(error, _LOST) or (isinstance(error, asyncpg.InterfaceError) and "clos" in str(error)):
         return _unavailable()
     return None

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from farhand.api.scheduler.v1.execution_pb2 import ExecutionState
 from farhand.api.scheduler.v1.execution_service_pb2 import (
     CreateExecutionRequest,
@@ -17,7 +19,7 @@ from farhand.api.scheduler.v1.execution_service_pb2 import (
     WatchExecutionRequest,
 )
 from farhand.api.scheduler.v1.execution_service_pb2_grpc import ExecutionServiceStub
-from farhand.api.scheduler.v1.job_service_pb2 import GetJobRequest
+from farhand.api.scheduler.v1.job_service_pb2 import GetJobRequest, TailLogsResponse
 from farhand.api.types.v1.log_record_pb2 import LOG_STREAM_STDOUT, LogRecord
 from farhand.api.types.v1.outcome_pb2 import OUTCOME_STATE_FAILED, OUTCOME_STATE_KILLED
 from farhand.api.worker.v1 import session_pb2 as pb
@@ -27,6 +29,7 @@ from farhand.runtime.grpc_channel import make_channel
 from farhand.runtime.settings import DialSettings
 from farhand.runtime.wire import plain
 from farhand.scheduler.core.declared import Group
+from farhand.scheduler.rpc.tails import Tails
 from tests.fixtures.fake_registry import FakeRegistry
 from tests.fixtures.scheduler_service import a_scheduler
 from tests.fixtures.scheduler_with_flows import (
@@ -353,6 +356,29 @@ async def test_the_logs_of_all_task_runs_come_as_they_are_written(flows: Flows) 
     assert [record.text for answer in only for record in answer.records] == ["two"]
     told = await refused(tailed(flows, execution.id, task_id="secnd"))
     assert "second" in told.violations[0].description
+
+
+async def test_a_tail_reads_the_logs_of_those_alone_that_a_worker_has(
+    flows: Flows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    tail = Tails.tail
+
+    def counted(self: Tails, job_id: str, *arguments: Any, **more: Any) -> AsyncIterator[TailLogsResponse]:
+        read.append(job_id)
+        return tail(self, job_id, *arguments, **more)
+
+    monkeypatch.setattr(Tails, "tail", counted)
+    many = "".join(noop(f"t{number}") for number in range(20))
+    execution = await flows.create(a_flow(f"  - id: all\n    type: {PARALLEL}\n    tasks:\n{indented(many)}"))
+    worker = await flows.worker(credit=1)
+    [assignment] = await worker.hand.assignments()
+    await log(flows, assignment, "one")
+    following = flows.stub.TailExecutionLogs(TailExecutionLogsRequest(id=execution.id, follow=True))
+    answer = await anext(aiter(following))
+    assert [record.text for record in answer.records] == ["one"]
+    assert read == [assignment.job_id]
+    following.cancel()
 
 
 async def test_another_tenants_execution_is_not_there(

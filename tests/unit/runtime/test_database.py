@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 import sqlalchemy
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from farhand.kernel.errors import Unavailable
 from farhand.runtime.database import (
@@ -220,6 +221,15 @@ async def test_a_transaction_that_stood_still_until_the_server_hung_up_means_una
     with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)) as caught:
         await raw.execute("SELECT 1")
     assert isinstance(database_error(caught.value), Unavailable)
+
+
+async def test_no_free_connection_for_long_means_unavailable(fresh_database: str) -> None:
+    url = make_url(fresh_database).set(drivername="postgresql+asyncpg")
+    engine = create_async_engine(url, pool_size=1, max_overflow=0, pool_timeout=0.01)
+    async with engine.connect():
+        busy = database_error(await provoke(engine, "SELECT 1"))
+    assert isinstance(busy, Unavailable) and "Too many calls" in busy.message
+    await engine.dispose()
 
 
 async def test_a_faulty_statement_is_not_taken_for_an_outage(fresh_database: str) -> None:

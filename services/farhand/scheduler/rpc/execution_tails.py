@@ -1,11 +1,13 @@
 """The logs of an execution: those of its task runs, each in its own order, mixed as they come.
 
-Every task run's job has a tail of its own (tails.py). A task run that was refused
-before it had a job has one line by the scheduler, which says why.
+Every task run's job has a tail of its own (tails.py), from when a worker has it: a
+thousand that wait must not cost a thousand tails. A task run that was refused before
+it had a job has one line by the scheduler, which says why.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from contextlib import nullcontext
 
 from farhand.api.scheduler.v1.execution_service_pb2 import TailExecutionLogsResponse
 from farhand.api.types.v1.log_record_pb2 import LOG_STREAM_SYSTEM, LogRecord
@@ -16,13 +18,16 @@ from farhand.runtime.security import Identity
 from farhand.runtime.wire import timestamp
 from farhand.scheduler.core import task_run
 from farhand.scheduler.core.execution_record import ExecutionRecord, TaskRunRecord
+from farhand.scheduler.core.task_run import RunState
 from farhand.scheduler.loops.changes import Changes
+from farhand.scheduler.rpc.execution_watching import GATHER_SECONDS, jobs_that_move
 from farhand.scheduler.rpc.execution_wire import execution_message
 from farhand.scheduler.rpc.tails import Tails
 from farhand.scheduler.rpc.visible_executions import VisibleExecutions
 from farhand.scheduler.rpc.watching import Poll
 
 _AHEAD = 16  # answers that wait for a caller who reads slowly
+_AT_ONCE = 4  # logs of task runs that have ended which one call reads at a time; others read from this database too
 
 
 class ExecutionTails:
@@ -90,13 +95,17 @@ class ExecutionTails:
         """Put the logs of all task runs, also of those that are yet to come, into the queue."""
 
         async def one(run: TaskRunRecord) -> None:
-            async for answer in self._of_run(run, caller, follow=True):
-                await answers.put(answer)
+            async with places if run.state in task_run.FINAL else nullcontext():
+                async for answer in self._of_run(run, caller, follow=True):
+                    await answers.put(answer)
 
+        places = asyncio.Semaphore(_AT_ONCE)
+        now = asyncio.get_running_loop().time
         begun: set[int] = set()
         async with asyncio.TaskGroup() as tails:
             with self._changes.watch_execution(record.key) as watch:
                 while True:
+                    looked = now()
                     record, runs = await self._executions.with_task_runs(record.key)
                     for run in runs:
                         wanted = not task_id or run.id.task_id == task_id
@@ -105,7 +114,9 @@ class ExecutionTails:
                             tails.create_task(one(run))
                     if record.ended:
                         return
-                    await watch.changed(self._poll.pause())
+                    if not watch.only(jobs_that_move([run for run in runs if run.key not in begun])):
+                        await watch.changed(self._poll.pause())
+                    await asyncio.sleep(max(0.0, looked + GATHER_SECONDS - now()))
 
     async def _of_run(
         self, run: TaskRunRecord, caller: Identity, *, follow: bool
@@ -123,8 +134,11 @@ class ExecutionTails:
 
 
 def _has_log(run: TaskRunRecord) -> bool:
-    """Whether there is, or will be, something to read: a job, or why there never was one."""
-    return run.job_key is not None or (run.state in task_run.FINAL and bool(run.reason and run.message))
+    """Whether there may be something to read: of a job that a worker has or had, or that ended without one; or why
+    there never was a job."""
+    if run.job_key is None:
+        return run.state in task_run.FINAL and bool(run.reason and run.message)
+    return run.state is not RunState.CREATED or run.lost > 0
 
 
 def _line(run: TaskRunRecord) -> LogRecord:
