@@ -189,7 +189,7 @@ class Following:
         """Keep the reasons of those that wait, as a courtesy."""
         import grpc
 
-        from farhand.api.scheduler.v1.job_service_pb2 import ExplainJobRequest
+        from farhand.api.scheduler.v1.job_service_pb2 import WAIT_REASON_NOT_WAITING, ExplainJobRequest
 
         while True:
             await asyncio.sleep(self._explain_every)
@@ -201,7 +201,8 @@ class Following:
                     answer = await self._jobs.ExplainJob(ExplainJobRequest(id=job_id), timeout=DEADLINE)
                 except grpc.RpcError:
                     continue
-                reasons[job_id] = answer.message
+                if answer.reason != WAIT_REASON_NOT_WAITING:  # it began or ended meanwhile, as the watch will tell
+                    reasons[job_id] = answer.message
             self._reasons = reasons
             self._screen.show(self._known, reasons)
 

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 
 from farhand.kernel.errors import Unavailable
 from farhand.runtime.database import connect
+from farhand.scheduler.core import preparation
 from farhand.scheduler.core.declared import Declared, Group, Tenant
 from farhand.scheduler.core.execution_step import step as step_
 from farhand.scheduler.core.preparation import Prepared
@@ -282,6 +283,44 @@ class Nobody:
 
     def stepped(self, stepped: Stepped) -> None:
         self.told.append(stepped)
+
+
+async def test_outputs_that_no_scheduler_should_hold_at_once_are_not_even_read(
+    stage: Stage, session: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task that names all of them is refused; several that fit by themselves are prepared in portions."""
+    monkeypatch.setattr(preparation, "NAMED_OUTPUTS_LIMIT", 100)
+    monkeypatch.setattr(stepping, "NAMED_OUTPUTS_LIMIT", 100)
+    read: list[int] = []
+    real = executions.read_outputs
+
+    async def counted(connection: asyncpg.Connection, jobs: Sequence[int]) -> dict[int, bytes]:
+        found = await real(connection, jobs)
+        read.append(sum(map(len, found.values())))
+        return found
+
+    monkeypatch.setattr(stepping, "read_outputs", counted)
+    fits, too_much = (
+        noop("c", 'payload: "{{ outputs.a.x }}"'),
+        noop("c", 'payload: "{{ outputs.a.x }} {{ outputs.b.x }}"'),
+    )
+    both = noop("a") + noop("b")
+    flows = [a_flow(both + last, id=f"flow{number}") for number, last in enumerate((fits, fits, too_much))]
+    keys = [await stage.execution(flow) for flow in flows]
+    await stage.replica.step(*keys)
+    for _ in "ab":
+        for claimed in await stage.store.claim("g", session, credit=3):
+            await stage.store.result(claimed.key, claimed.fence, "w")
+            await stage.store.connection.execute("UPDATE scheduler.done SET outputs = $1", b'{"x": "%s"}' % (b"x" * 60))
+        await stage.replica.step(*keys)
+    assert read == [69, 69]
+    assert [(await stage.runs(key))[-1] for key in keys] == [
+        ("c", 1, "CREATED"),
+        ("c", 1, "CREATED"),
+        ("c", 1, "FAILED"),
+    ]
+    message = await stage.store.connection.fetchval("SELECT message FROM scheduler.execution WHERE key = $1", keys[2])
+    assert "outputs of 2 tasks with 138 bytes together; at most 100 are allowed" in message
 
 
 async def test_an_execution_whose_step_raises_ends_by_itself_and_says_which_line_of_the_log_tells_more(

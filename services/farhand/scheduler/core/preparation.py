@@ -49,6 +49,7 @@ INVALID_TASK = "INVALID_TASK"
 PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
 UNKNOWN_WORKER_GROUP = "UNKNOWN_WORKER_GROUP"
 
+NAMED_OUTPUTS_LIMIT = 16 << 20  # bytes; the outputs of 64 tasks at the worker's limit
 MAX_DELIVERIES = 3  # assignments of a task run that may be lost with their workers (design.md, the worker stream, 9)
 
 _ALL = "*"  # of the outputs; no task has this id
@@ -204,6 +205,21 @@ def prepare(plan: FlowPlan, facts: Facts, declared: Declared) -> Prepared | Refu
         task.properties,
         select(scope, planned.there),
         planned.timeout,
+    )
+
+
+def outputs_too_large(sizes: Mapping[str, int]) -> Refused | None:
+    """The refusal of a task or condition whose expressions name more outputs than one scheduler holds for it.
+    `sizes`: bytes, by the task whose outputs they are."""
+    size = sum(sizes.values())
+    if size <= NAMED_OUTPUTS_LIMIT:
+        return None
+    largest = max(sizes, key=lambda task_id: sizes[task_id])
+    return Refused(
+        PAYLOAD_TOO_LARGE,
+        f"Its expressions name outputs of {len(sizes)} tasks with {size} bytes together; at most {NAMED_OUTPUTS_LIMIT} "
+        f"are allowed. The largest are those of {shown(largest)} with {sizes[largest]}. Hand large data on as a file "
+        "(outputFiles, inputFiles).",
     )
 
 

@@ -10,7 +10,7 @@ An execution whose step raises is ended by itself (INTERNAL) and harms no other.
 
 import logging
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,14 @@ from farhand.runtime.crash_points import reach
 from farhand.runtime.telemetry import sampled
 from farhand.scheduler.core.declared import Declared
 from farhand.scheduler.core.execution import Begin, BeginAgain
-from farhand.scheduler.core.preparation import Prepared, choose_branch, prepare, too_large
+from farhand.scheduler.core.preparation import (
+    NAMED_OUTPUTS_LIMIT,
+    Prepared,
+    choose_branch,
+    outputs_too_large,
+    prepare,
+    too_large,
+)
 from farhand.scheduler.core.task_run import Refused, RunId
 from farhand.scheduler.loops.enqueue import FALLBACK_LETTER, refusal_of
 from farhand.scheduler.loops.flows import Flows
@@ -39,6 +46,7 @@ from farhand.scheduler.store.executions import (
     lock_executions,
     move_executions,
     read_definitions,
+    read_output_sizes,
     read_outputs,
     read_runs,
     take_due,
@@ -65,6 +73,9 @@ class Stepped:
     ask: set[int] = field(default_factory=set)  # executions for which the registry is to be asked
     over: list[tuple[Locked, str]] = field(default_factory=list)  # executions that ended, and how
     mistakes: "list[Mistake]" = field(default_factory=list)  # steps of ours that failed
+
+
+_Need = tuple[Moving, Begin | BeginAgain, dict[str, int]]  # whose outputs are to be read: jobs by their tasks
 
 
 class Mistake:
@@ -204,20 +215,23 @@ class Stepping:
         begins: Sequence[tuple[Moving, Begin | BeginAgain]],
         mistakes: list[Mistake],
     ) -> None:
-        needs: list[tuple[Moving, Begin | BeginAgain, dict[str, int]]] = []
+        needs: list[_Need] = []
         for one, begin in begins:
             assert one.plan is not None
             needs.append((one, begin, one.jobs_with_outputs(one.plan.outputs_needed(begin.run.task_id))))
         jobs = sorted({job for _, _, wanted in needs for job in wanted.values()})
-        stored = await read_outputs(connection, jobs) if jobs else {}
-        decoded = {key: self._decode_outputs(outputs) for key, outputs in stored.items()}
+        sizes = await read_output_sizes(connection, jobs) if jobs else {}
         declared = self._declared()
-        for one, begin, wanted in needs:
-            try:
-                outputs = {task_id: decoded.get(job, {}) for task_id, job in wanted.items()}
-                self._prepare(one, begin, outputs, declared)
-            except Exception as error:
-                mistakes.append(_give_up(one, error))
+        for portion in _portions(needs, sizes):
+            wanted_here = sorted({job for _, _, wanted in portion for job in wanted.values() if job in sizes})
+            stored = await read_outputs(connection, wanted_here) if wanted_here else {}
+            decoded = {key: self._decode_outputs(outputs) for key, outputs in stored.items()}
+            for one, begin, wanted in portion:
+                try:
+                    outputs = {task_id: decoded.get(job, {}) for task_id, job in wanted.items()}
+                    self._prepare(one, begin, outputs, declared)
+                except Exception as error:
+                    mistakes.append(_give_up(one, error))
 
     def _prepare(
         self, one: Moving, begin: Begin | BeginAgain, outputs: Mapping[str, Mapping[str, Any]], declared: Declared
@@ -327,6 +341,26 @@ class Stepping:
             ]
             ending = Ending("FAILED", reason, message, self._encode_log(message))
             stepped.ended += await end_waiting(connection, places, ending, self._writer)
+
+
+def _portions(needs: Sequence[_Need], sizes: Mapping[int, int]) -> Iterator[list[_Need]]:
+    """The needs in their order, so many at a time that their outputs fit into memory; those that need too much by
+    themselves are refused and left out. `sizes`: bytes of outputs, by their jobs."""
+    portion: list[_Need] = []
+    held = 0
+    for one, begin, wanted in needs:
+        size_of = {task_id: sizes.get(job, 0) for task_id, job in wanted.items()}
+        if (refused := outputs_too_large(size_of)) is not None:
+            one.refused(begin.run, refused)
+            continue
+        size = sum(size_of.values())
+        if portion and held + size > NAMED_OUTPUTS_LIMIT:
+            yield portion
+            portion, held = [], 0
+        portion.append((one, begin, wanted))
+        held += size
+    if portion:
+        yield portion
 
 
 def _give_up(one: Moving, error: Exception) -> Mistake:

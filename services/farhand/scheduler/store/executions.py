@@ -196,6 +196,11 @@ async def read_runs(connection: Connection, keys: Sequence[int]) -> dict[int, li
     return runs
 
 
+async def read_output_sizes(connection: Connection, job_keys: Sequence[int]) -> dict[int, int]:
+    """How many bytes the outputs of these jobs are, serialized, where there are any."""
+    return {row["key"]: row["size"] for row in await connection.fetch(SQL["output_sizes_of_jobs"], list(job_keys))}
+
+
 async def read_outputs(connection: Connection, job_keys: Sequence[int]) -> dict[int, bytes]:
     """The outputs of these jobs, serialized, where there are any."""
     return {row["key"]: row["outputs"] for row in await connection.fetch(SQL["outputs_of_jobs"], list(job_keys))}

@@ -83,6 +83,11 @@ LEFT JOIN scheduler.done d ON d.key = t.job_key AND t.state IN ('CREATED', 'KILL
 LEFT JOIN scheduler.job j ON j.key = t.job_key AND t.wait_limit IS NOT NULL AND t.state = 'CREATED'
 ORDER BY t.execution_key, t.created_at, t.key;
 
+-- name: output_sizes_of_jobs
+-- In bytes, without reading the outputs themselves.
+SELECT d.key, octet_length(d.outputs) AS size FROM unnest($1::bigint[]) AS w(key) JOIN scheduler.done d ON d.key = w.key
+WHERE d.outputs IS NOT NULL;
+
 -- name: outputs_of_jobs
 SELECT d.key, d.outputs FROM unnest($1::bigint[]) AS w(key) JOIN scheduler.done d ON d.key = w.key
 WHERE d.outputs IS NOT NULL;
