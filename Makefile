@@ -6,7 +6,7 @@
 #   make bench    throughput and latency, beside bare SQL
 #   make mutants  breaks one guarantee at a time and prints which test caught it
 #   make bounds   how long each failure is felt, beside what is promised
-#   make chaos    kills, stops and cuts everything under load, then judges the history (MINUTES=3 SEED=…)
+#   make chaos    kills, stops and cuts everything under load, then judges the history (MINUTES=3 SEED=… LANES=3)
 #   make simulate the loops and workers in virtual time, seed after seed (ARGS=--help)
 #   make protos   regenerates the stubs
 #   make clean    removes what the others made
@@ -48,7 +48,7 @@ bounds: $(INSTALLED)
 	@$(BIN)/python -m tests.bounds $(ARGS)
 
 chaos: $(INSTALLED)
-	@$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),3) $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),3) $(if $(SEED),--seed $(SEED)) $(if $(LANES),--lanes $(LANES))
 
 simulate: $(INSTALLED)
 	@$(BIN)/python -m tests.simulation $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FROM),--from $(FROM)) $(ARGS)

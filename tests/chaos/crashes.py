@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from farhand.runtime.crash_points import POINTS
@@ -10,6 +11,7 @@ from tests.fixtures.mesh import Process
 
 CRASHES = 3  # one after another
 ARMED_SECONDS = 6.0  # that a process has to reach its crash point
+IN_EXECUTIONS = "a scheduler dies in the way of an execution"
 # Those that only a process on its way out reaches.
 LEAVING = ("worker sent on", "drain acknowledged", "jobs given up", "goodbye sent")
 
@@ -28,25 +30,34 @@ class Crashes:
     def __init__(self, ground: Ground, hand: Hand) -> None:
         self._ground = ground
         self._hand = hand
-        # Here are jobs alone; tests/e2e/test_execution_crash_points.py plays the others.
-        self.points = {name: Point() for name, where in POINTS.items() if "execution" not in where}
+        self.points = {name: Point() for name in POINTS}
         self.kinds: dict[str, Fault] = {
             "a worker dies between two effects": self._worker_crashed,
             "a scheduler dies between two effects": self._scheduler_crashed,
         }
+        self.of_executions: dict[str, Fault] = {IN_EXECUTIONS: self._scheduler_crashed_in_executions}
 
     async def _worker_crashed(self, kind: str) -> None:
-        await self._crashed(kind, self._ground.mesh.workers[self._ground.worker(self._hand)], "worker")
+        process = self._ground.mesh.workers[self._ground.worker(self._hand)]
+        await self._crashed(kind, process, [name for name, where in POINTS.items() if where.startswith("worker")])
 
-    async def _crashed(self, kind: str, process: Process, role: str) -> None:
-        """Start it anew to die at a point, and again at another; then it lives."""
+    async def _scheduler_crashed(self, kind: str) -> None:
+        names = [name for name, where in POINTS.items() if where.startswith("scheduler") and "execution" not in where]
+        await self._crashed(kind, self._ground.scheduler(self._hand), names)
+
+    async def _scheduler_crashed_in_executions(self, kind: str) -> None:
+        names = [name for name, where in POINTS.items() if "execution" in where]
+        await self._crashed(kind, self._ground.scheduler(self._hand), names, deaths=1)
+
+    async def _crashed(self, kind: str, process: Process, names: Sequence[str], deaths: int = CRASHES) -> None:
+        """Start it anew to die at one of these points, and again at another; then it lives."""
         async with self._hand.hits(kind, process.name.removeprefix("worker-"), at_once=False) as hit:
             if not hit:
                 return
             process.kill()
-            for _ in range(CRASHES):
+            for _ in range(deaths):
                 await process.ended()
-                name = self._point(role)
+                name = self._point(names)
                 process.environment["FARHAND_CRASH_POINT"] = f"{name}:{self._hand.chance.choice((1, 1, 1, 2, 4))}"
                 with contextlib.suppress(AssertionError):  # it may die before it is ready
                     await process.restart()
@@ -58,9 +69,8 @@ class Crashes:
             process.environment.pop("FARHAND_CRASH_POINT")
             await process.restart()
 
-    def _point(self, role: str) -> str:
+    def _point(self, names: Sequence[str]) -> str:
         """One that was tried less than others."""
-        names = [name for name in self.points if POINTS[name].startswith(role)]
         fewest = min(self.points[name].armed for name in names)
         name = self._hand.chance.choice([name for name in names if self.points[name].armed == fewest])
         self.points[name].armed += 1
@@ -73,6 +83,3 @@ class Crashes:
         except TimeoutError:
             process.kill()
             return False
-
-    async def _scheduler_crashed(self, kind: str) -> None:
-        await self._crashed(kind, self._ground.scheduler(self._hand), "scheduler")

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 _SILENT = 1.0  # seconds without a sign of life after which a run is over for us
 
@@ -21,15 +21,22 @@ class Diary:
         self._file.close()
 
 
+class Running(NamedTuple):
+    """How many run at a time."""
+
+    jobs: int
+    executions: int  # of which a task runs
+
+
 class Runs:
-    """Which jobs run right now, by what they write into these files."""
+    """What runs right now, by what jobs write into these files."""
 
     def __init__(self, files: list[Path]) -> None:
         self._read = dict.fromkeys(files, 0)  # bytes
-        self._last: dict[tuple[str, int], float] = {}  # by job and fence: when it lived
+        self._last: dict[tuple[str, int, str], float] = {}  # by job, fence and execution: when it lived
 
-    def now(self, now: float) -> int:
-        """How many run; `now` by CLOCK_MONOTONIC."""
+    def now(self, now: float) -> Running:
+        """How much runs; `now` by CLOCK_MONOTONIC."""
         for file, done in self._read.items():
             if not file.exists():
                 continue
@@ -39,10 +46,10 @@ class Runs:
             whole = new[: new.rfind(b"\n") + 1]
             self._read[file] = done + len(whole)
             for line in map(json.loads, whole.splitlines()):
-                name = line["job"], line["fence"]
+                name = line["job"], line["fence"], line.get("execution", "")
                 if line["what"] == "end":
                     self._last.pop(name, None)
                 else:
                     self._last[name] = line["at"]
         self._last = {name: at for name, at in self._last.items() if now - at < _SILENT}
-        return len(self._last)
+        return Running(len(self._last), len({execution for _, _, execution in self._last if execution}))

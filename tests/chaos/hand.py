@@ -2,7 +2,7 @@
 
 A fault lands when it hits something that is there: a process that runs, a proxy with
 open connections, a crash point that is reached. Each that landed is kept with the jobs
-that ran then and the faults of other kinds that were under way.
+and executions that ran then and the faults of other kinds that were under way.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from tests.chaos.diary import Running
 from tests.chaos.namespaces import Namespace
 from tests.chaos.proxy import Proxy
 from tests.fixtures.mesh import Mesh, Process
@@ -27,14 +28,15 @@ class Landed:
 
     times: int = 0
     running: int = 0  # jobs that ran when it landed, in all
+    amid: int = 0  # times that it landed while executions ran
     beside: Counter[str] = field(default_factory=Counter)  # other kinds that were under way
 
 
 class Hand:
     """Takes targets in hand, so that no two faults have the same, and counts."""
 
-    def __init__(self, chance: random.Random, running: Callable[[float], int]) -> None:
-        """running: how many jobs run now."""
+    def __init__(self, chance: random.Random, running: Callable[[float], Running]) -> None:
+        """running: how much runs now."""
         self.chance = chance
         self.landed: dict[str, Landed] = {}
         self.missed: list[str] = []  # kinds that found nothing to hit, and are to try again
@@ -68,13 +70,14 @@ class Hand:
         """It has hit; where is for people."""
         landed = self.landed.setdefault(kind, Landed())
         landed.times += 1
-        jobs = self._running(time.monotonic())
-        landed.running += jobs
+        running = self._running(time.monotonic())
+        landed.running += running.jobs
+        landed.amid += running.executions > 0
         others = +self._under_way
         others.pop(kind, None)
         landed.beside.update(others)
         beside = "".join(f"; beside: {other}" for other in others)
-        said = f"{time.monotonic() - self._began:7.2f}  {kind}: {where}; {jobs} jobs run{beside}"
+        said = f"{time.monotonic() - self._began:7.2f}  {kind}: {where}; {running.jobs} jobs run{beside}"
         print(said, file=sys.stderr, flush=True)
 
     def one(self, names: Sequence[str]) -> str:

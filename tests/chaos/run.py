@@ -10,14 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from farhand.api.registry.v1 import tenant_pb2, tenant_service_pb2
+from farhand.api.registry.v1.flow_service_pb2 import CreateFlowRequest
+from tests.chaos.caller import Caller
 from tests.chaos.clients import Client
 from tests.chaos.crashes import Point
 from tests.chaos.diary import Diary, Runs
+from tests.chaos.flow_clients import FlowClient
+from tests.chaos.flows import flows, source
 from tests.chaos.hand import Ground, Landed
 from tests.chaos.namespaces import Namespace, NotAllowed, clear_leftovers
-from tests.chaos.nemesis import Nemesis
+from tests.chaos.nemesis import LANES, Nemesis
 from tests.chaos.proxy import Proxy
-from tests.checker.events import Event
+from tests.checker.events import Event, RunLine
 from tests.checker.findings import Finding
 from tests.checker.reading import read
 from tests.checker.verdicts import check
@@ -25,6 +29,7 @@ from tests.fixtures.mesh import Mesh, postgres
 
 # By group: the tenants that may use it.
 GROUPS = {"red": ["main"], "green": ["main", "acme"], "blue": ["acme"]}
+TENANTS = ("main", "acme")
 LEASE = 4.0
 PATIENCE = 180.0  # seconds that the last jobs may take, once the faults have stopped
 # A scheduler stands still for 1.5 leases, perhaps while one transaction of it is open, and twice in a row.
@@ -40,9 +45,11 @@ class Plan:
     schedulers: int = 3
     workers_a_group: int = 4
     slots: int = 3
-    clients: int = 6
+    clients: int = 4  # that submit jobs
     pause: float = 0.4  # seconds between two submits of a client, on average
-    lanes: int = 3
+    flow_clients: int = 3
+    flow_pause: float = 0.8  # seconds between two executions of a client, on average
+    lanes: int = LANES
     pace: float = 1.5
 
 
@@ -51,6 +58,8 @@ class Outcome:
     """What came of it."""
 
     jobs: int
+    executions: int
+    task_runs: int
     reruns: int  # runs beyond the first of their jobs
     landed: dict[str, Landed]
     points: dict[str, Point]
@@ -76,21 +85,24 @@ async def play(plan: Plan, folder: Path) -> Outcome:
         mesh.processes.append(database)
         namespaces = await _namespaces(stack)
         stack.push_async_callback(mesh.kill_all)  # before these go
-        worker_proxies = await _set_up(plan, mesh, histories, namespaces, stack)
+        stage = Diary(histories / "stage.jsonl")
+        worker_proxies = await _set_up(plan, mesh, histories, stage, namespaces, stack)
+        saved = await _save_flows(mesh, stage)
+        stage.close()
         client_proxies = [await stack.enter_async_context(Proxy(scheduler.address)) for scheduler in mesh.schedulers]
-        clients = [
-            await stack.enter_async_context(
-                Client(
-                    name=f"client-{number}",
-                    addresses=[proxy.address for proxy in client_proxies],
-                    tenants=GROUPS,
-                    diary=Diary(histories / f"client-{number}.jsonl"),
-                    chance=random.Random(f"{plan.seed} {number}"),
-                    pause=plan.pause,
-                )
-            )
-            for number in range(1, plan.clients + 1)
-        ]
+        addresses = [proxy.address for proxy in client_proxies]
+
+        async def caller(name: str, chance: random.Random) -> Caller:
+            diary = Diary(histories / f"{name}.jsonl")
+            return await stack.enter_async_context(Caller(addresses, diary, chance))
+
+        clients: list[Client | FlowClient] = []
+        for number in range(1, plan.clients + 1):
+            name, chance = f"client-{number}", random.Random(f"{plan.seed} {number}")
+            clients.append(Client(name, await caller(name, chance), GROUPS, chance, plan.pause))
+        for number in range(1, plan.flow_clients + 1):
+            name, chance = f"flow-client-{number}", random.Random(f"{plan.seed} flow {number}")
+            clients.append(FlowClient(name, await caller(name, chance), saved, chance, plan.flow_pause))
         runs = Runs([histories / f"{worker}.jsonl" for worker in mesh.workers])
         ground = Ground(mesh, database, worker_proxies, client_proxies, namespaces, LEASE)
         nemesis = Nemesis(ground, seed=plan.seed, running=runs.now, pace=plan.pace)
@@ -118,7 +130,12 @@ async def _namespaces(stack: AsyncExitStack) -> dict[str, Namespace]:
 
 
 async def _set_up(
-    plan: Plan, mesh: Mesh, histories: Path, namespaces: dict[str, Namespace], stack: AsyncExitStack
+    plan: Plan,
+    mesh: Mesh,
+    histories: Path,
+    stage: Diary,
+    namespaces: dict[str, Namespace],
+    stack: AsyncExitStack,
 ) -> dict[str, list[Proxy]]:
     """All processes; answers each worker's proxies."""
     await mesh.add_registry()
@@ -128,7 +145,6 @@ async def _set_up(
         await mesh.set_group(key, lease=LEASE, allowed_tenants=tenants)
     for _ in range(plan.schedulers):
         await mesh.add_scheduler()
-    stage = Diary(histories / "stage.jsonl")
     proxies: dict[str, list[Proxy]] = {}
     for key, tenants in GROUPS.items():
         for number in range(1, plan.workers_a_group + 1):
@@ -152,13 +168,28 @@ async def _set_up(
                 CHAOS_WORKER=name,
                 CHAOS_GROUP=key,
             )
-    stage.close()
     return proxies
 
 
-async def _see_the_end(clients: list[Client]) -> None:
+async def _save_flows(mesh: Mesh, stage: Diary) -> dict[str, list[str]]:
+    """All flows of each tenant; answers their ids, by tenant."""
+    saved = {}
+    for tenant in TENANTS:
+        first, second = (key for key, tenants in GROUPS.items() if tenant in tenants)
+        trees = flows(first, second)
+        for id, tree in trees.items():
+            await mesh.flows.CreateFlow(CreateFlowRequest(tenant=tenant, source=source(id, tree)))
+            stage.write("flow", tenant=tenant, flow=id, **tree)
+        saved[tenant] = list(trees)
+    return saved
+
+
+async def _see_the_end(clients: list[Client | FlowClient]) -> None:
     """Until every acknowledged job has ended, or nobody has the patience."""
-    print(f"faults stop; {sum(len(client.open) for client in clients)} jobs have not been seen to end", file=sys.stderr)
+    print(
+        f"faults stop; {sum(len(client.open) for client in clients)} jobs and executions have not been seen to end",
+        file=sys.stderr,
+    )
     began = time.monotonic()
     try:
         async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
@@ -166,20 +197,25 @@ async def _see_the_end(clients: list[Client]) -> None:
                 group.create_task(client.see_the_end())
     except TimeoutError:
         return
-    print(f"all jobs have ended, {time.monotonic() - began:.1f} s later", file=sys.stderr)
+    print(f"all have ended, {time.monotonic() - began:.1f} s later", file=sys.stderr)
     async with asyncio.TaskGroup() as group:
         for client in clients:
             group.create_task(client.look_again())
 
 
-def _judge(events: list[Event], clients: list[Client], nemesis: Nemesis) -> Outcome:
-    starts = [event for event in events if getattr(event, "what", "") == "start"]
+def _judge(events: list[Event], clients: list[Client | FlowClient], nemesis: Nemesis) -> Outcome:
+    starts = [event for event in events if isinstance(event, RunLine) and event.what == "start"]
+    acknowledged = {kind: set[str]() for kind in (Client, FlowClient)}
+    for client in clients:
+        acknowledged[type(client)].update(client.acknowledged)
     return Outcome(
-        jobs=sum(len(set(client.acknowledged)) for client in clients),
-        reruns=len(starts) - len({start.job for start in starts}),  # type: ignore[union-attr]
+        jobs=len(acknowledged[Client]),
+        executions=len(acknowledged[FlowClient]),
+        task_runs=len({(start.execution, start.task, start.attempt) for start in starts if start.execution}),
+        reruns=len(starts) - len({start.job for start in starts}),
         landed=nemesis.landed,
         points=nemesis.points,
         findings=check(events, margin=MARGIN),
-        errors=[f"{client.name}: {error}" for client in clients for error in client.errors],
-        unended=[job_id for client in clients for job_id in sorted(client.open)],
+        errors=[f"{client.name}: {error}" for client in clients for error in client.caller.errors],
+        unended=[id for client in clients for id in sorted(client.open)],
     )

@@ -9,6 +9,7 @@ import asyncpg
 
 from tests.chaos.hand import Fault, Ground, Hand
 
+AT_RANDOM = "a scheduler is killed -9 at a random moment, again and again"
 DATABASE, REGISTRY = "PostgreSQL", "the registry"
 
 
@@ -27,6 +28,7 @@ class ServiceFaults:
             "PostgreSQL is killed -9": self._database_killed,
             "PostgreSQL restarts": self._database_restarted,
         }
+        self.of_executions: dict[str, Fault] = {AT_RANDOM: self._scheduler_killed_and_back}
 
     async def _scheduler_killed(self, kind: str) -> None:
         scheduler = self._ground.scheduler(self._hand)
@@ -34,6 +36,13 @@ class ServiceFaults:
             if hit:
                 scheduler.kill()
                 await asyncio.sleep(self._hand.chance.uniform(0, 2))
+                await scheduler.restart()
+
+    async def _scheduler_killed_and_back(self, kind: str) -> None:
+        scheduler = self._ground.scheduler(self._hand)
+        async with self._hand.hits(kind, scheduler.name) as hit:
+            if hit:
+                scheduler.kill()
                 await scheduler.restart()
 
     async def _scheduler_stopped(self, kind: str) -> None:

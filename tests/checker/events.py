@@ -1,16 +1,20 @@
 """What clients and jobs wrote down, event by event: the only evidence that the checker takes.
 
 Clients write `submit` before each attempt and `submitted` once an answer came, `kill`
-and `killed` likewise, and `final` whenever they see that a job has ended. Jobs write
-`start`, `alive` every now and then, and `end`, each into the file of the worker that
-runs them. Whoever sets the stage writes one `worker` line for each worker. Times (`at`,
-`began`, `spawned`) are seconds of one machine's CLOCK_MONOTONIC. Each event keeps its
-line, so that a finding can show what proves it.
+and `killed` likewise, and `final` whenever they see that a job has ended; of executions
+`create`, `created`, `kill execution`, `execution killed` and `ended`, and `final` of the
+jobs of their task runs. Jobs write `start`, `alive` every now and then, and `end`, each
+into the file of the worker that runs them; those of task runs say of which. Whoever sets
+the stage writes one `worker` line for each worker and one `flow` line for each flow.
+Times (`at`, `began`, `spawned`) are seconds of one machine's CLOCK_MONOTONIC. Each event
+keeps its line, so that a finding can show what proves it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from tests.checker.flow_tree import Tree, read_tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,96 @@ class RunLine:
     worker: str
     group: str
     tenant: str
+    # Of a task run; its request is that of the execution.
+    execution: str = ""
+    task: str = ""
+    attempt: int = 0
+    got: Mapping[str, str] = field(default_factory=dict)  # by task: the fence that its outputs tell
+
+    @property
+    def wish(self) -> str:
+        """The name of its job's request."""
+        return task_run_name(self.execution, self.task, self.attempt) if self.execution else self.request
+
+
+def task_run_name(execution: str, task: str, attempt: int) -> str:
+    """What the request of a task run's job is called."""
+    return f"{execution}/{task}/{attempt}"
+
+
+@dataclass(frozen=True, slots=True)
+class SavedFlow:
+    """A flow as it was saved; `flow`."""
+
+    line: Line
+    tenant: str
+    flow: str
+    tree: Tree
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """A client begins to create an execution; `create`."""
+
+    line: Line
+    at: float
+    request: str
+    tenant: str
+    flow: str
+    branch: str  # that each If is to take
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A creation was acknowledged; `created`."""
+
+    line: Line
+    at: float
+    request: str
+    execution: str
+
+
+@dataclass(frozen=True, slots=True)
+class KillExecution:
+    """A client begins to ask for the kill of an execution; `kill execution`."""
+
+    line: Line
+    at: float
+    execution: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionKilled:
+    """The kill of an execution was acknowledged, in this state; `execution killed`."""
+
+    line: Line
+    at: float
+    began: float
+    execution: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRun:
+    """What a client was told of one task run of an execution that has ended."""
+
+    task: str
+    attempt: int
+    state: str
+    job: str = ""  # empty: flow control
+    reason: str = ""
+    lost: int = 0  # deliveries
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A client saw that an execution had ended; `ended`."""
+
+    line: Line
+    at: float
+    execution: str
+    state: str
+    runs: tuple[TaskRun, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +209,30 @@ class Worker:
     tenants: frozenset[str] | None  # None: all
 
 
-Event = Submit | Submitted | Kill | Killed | Final | RunLine | Worker
+Event = (
+    Submit
+    | Submitted
+    | Kill
+    | Killed
+    | Final
+    | RunLine
+    | Worker
+    | SavedFlow
+    | Create
+    | Created
+    | KillExecution
+    | ExecutionKilled
+    | Ended
+)
 RUN_LINES = ("start", "alive", "end")
+FINAL = frozenset({"SUCCESS", "WARNING", "FAILED", "KILLED"})
+# A kill is answered KILLING after 2 seconds without a word from the worker; an earlier answer rests on its word.
+UNCONFIRMED_FROM = 1.9
+
+
+def confirmed(answer: Killed | ExecutionKilled) -> bool:
+    """Whether the acknowledgement of a kill says that nothing starts any more (P9)."""
+    return answer.state in FINAL or answer.at - answer.began < UNCONFIRMED_FROM
 
 
 def parse(line: Line, raw: Mapping[str, Any]) -> Event:
@@ -125,6 +241,8 @@ def parse(line: Line, raw: Mapping[str, Any]) -> Event:
     if what == "worker":
         tenants = raw.get("tenants")
         return Worker(line, str(raw["worker"]), str(raw["group"]), None if tenants is None else frozenset(tenants))
+    if what == "flow":
+        return SavedFlow(line, str(raw["tenant"]), str(raw["flow"]), read_tree(raw))
     at = float(raw["at"])
     match what:
         case "submit":
@@ -139,116 +257,38 @@ def parse(line: Line, raw: Mapping[str, Any]) -> Event:
         case "final":
             assignments = tuple(Assignment(**assignment) for assignment in raw.get("assignments", ()))
             return Final(line, at, str(raw["job"]), str(raw["state"]), int(raw["fence"]), assignments)
+        case "create":
+            request, tenant, branch = str(raw["request"]), str(raw["tenant"]), str(raw.get("branch", "then"))
+            return Create(line, at, request, tenant, str(raw["flow"]), branch)
+        case "created":
+            return Created(line, at, str(raw["request"]), str(raw["execution"]))
+        case "kill execution":
+            return KillExecution(line, at, str(raw["execution"]))
+        case "execution killed":
+            return ExecutionKilled(line, at, float(raw["began"]), str(raw["execution"]), str(raw["state"]))
+        case "ended":
+            runs = tuple(TaskRun(**run) for run in raw["runs"])
+            return Ended(line, at, str(raw["execution"]), str(raw["state"]), runs)
         case _ if what in RUN_LINES:
-            spawned = float(raw.get("spawned", at))
-            job, fence = str(raw["job"]), int(raw["fence"])
-            worker, group, tenant = str(raw["worker"]), str(raw["group"]), str(raw["tenant"])
-            return RunLine(line, what, at, spawned, str(raw["request"]), job, fence, worker, group, tenant)
+            return _run_line(line, what, at, raw)
         case _:
             raise ValueError(f"nothing is called {what!r}")
 
 
-@dataclass(slots=True)
-class Request:
-    """One wish for a job: all that was written under its request id."""
-
-    id: str
-    submits: list[Submit] = field(default_factory=list)
-    acks: list[Submitted] = field(default_factory=list)
-
-    @property
-    def began(self) -> float:
-        return min(submit.at for submit in self.submits)
-
-    @property
-    def acked(self) -> float | None:
-        return min((ack.at for ack in self.acks), default=None)
-
-
-@dataclass(slots=True)
-class Run:
-    """What was written by the runs of a job under one fence; there should be one."""
-
-    fence: int
-    starts: list[RunLine] = field(default_factory=list)
-    ends: list[RunLine] = field(default_factory=list)
-    last: RunLine | None = None  # the last sign of life
-
-    @property
-    def first(self) -> RunLine:
-        return min(self.starts, key=lambda line: line.at)
-
-
-@dataclass(slots=True)
-class Job:
-    """All that is known under one job id."""
-
-    id: str
-    requests: set[str] = field(default_factory=set)  # that it was acknowledged for, or that its programs named
-    acks: list[Submitted] = field(default_factory=list)
-    kills: list[Kill] = field(default_factory=list)
-    killed: list[Killed] = field(default_factory=list)
-    finals: list[Final] = field(default_factory=list)
-    lines: list[RunLine] = field(default_factory=list)
-    runs: dict[int, Run] = field(default_factory=dict)  # by fence; those with a start
-
-    def assignments(self) -> dict[int, Assignment]:
-        """By fence: what clients were told of, and beyond that what ran."""
-        found = {run.fence: Assignment(run.fence, run.first.worker) for run in self.runs.values()}
-        for final in self.finals:
-            found |= {assignment.fence: assignment for assignment in final.assignments}
-        return found
-
-
-@dataclass(slots=True)
-class History:
-    """All events, by what they are about."""
-
-    requests: dict[str, Request] = field(default_factory=dict)
-    jobs: dict[str, Job] = field(default_factory=dict)
-    workers: dict[str, Worker] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, events: Iterable[Event]) -> "History":
-        """Sorts them in, whatever order they come in."""
-        history = cls()
-        for event in events:
-            history._add(event)
-        for job in history.jobs.values():
-            for line in sorted(job.lines, key=lambda line: line.at):
-                run = job.runs.setdefault(line.fence, Run(line.fence))
-                run.last = line
-                {"start": run.starts, "end": run.ends}.get(line.what, []).append(line)
-            job.runs = {fence: run for fence, run in job.runs.items() if run.starts}
-        return history
-
-    def _add(self, event: Event) -> None:
-        match event:
-            case Worker():
-                self.workers[event.worker] = event
-            case Submit():
-                self._request(event.request).submits.append(event)
-            case Submitted():
-                self._request(event.request).acks.append(event)
-                self._job(event.job).acks.append(event)
-                self._job(event.job).requests.add(event.request)
-            case Kill():
-                self._job(event.job).kills.append(event)
-            case Killed():
-                self._job(event.job).killed.append(event)
-            case Final():
-                self._job(event.job).finals.append(event)
-            case RunLine():
-                self._job(event.job).lines.append(event)
-                self._job(event.job).requests.add(event.request)
-
-    def request_of(self, job: Job) -> Request | None:
-        """Its request; None where nobody asked for it."""
-        found = [self.requests[name] for name in sorted(job.requests) if name in self.requests]
-        return next((request for request in found if request.submits), None)
-
-    def _request(self, name: str) -> Request:
-        return self.requests.setdefault(name, Request(name))
-
-    def _job(self, name: str) -> Job:
-        return self.jobs.setdefault(name, Job(name))
+def _run_line(line: Line, what: str, at: float, raw: Mapping[str, Any]) -> RunLine:
+    return RunLine(
+        line,
+        what,
+        at,
+        float(raw.get("spawned", at)),
+        str(raw["request"]),
+        str(raw["job"]),
+        int(raw["fence"]),
+        str(raw["worker"]),
+        str(raw["group"]),
+        str(raw["tenant"]),
+        str(raw.get("execution", "")),
+        str(raw.get("task", "")),
+        int(raw.get("attempt", 0)),
+        {str(task): str(fence) for task, fence in raw.get("got", {}).items()},
+    )

@@ -19,6 +19,9 @@ class Verdict(StrEnum):
     WRONG_GROUP = "wrong group"  # it ran on a worker of another group (P10)
     WRONG_TENANT = "wrong tenant"  # it ran for a tenant not its own, or where that is not admitted (P10)
     STARTED_AFTER_KILL = "started after its kill was acknowledged"  # (P9)
+    TOO_EARLY = "before its predecessor ended"  # a task of an execution (semantics.md, 4)
+    WRONG_OUTPUT = "given an output that nobody recorded"  # what a task got of its predecessors
+    WRONG_END = "a wrong end"  # an execution's, or flow control's, given how its tasks ended
     FENCE_DID_NOT_GROW = "a fence that does not grow"  # (P4)
     UNEXPECTED = "unexpected"  # nobody asked for it, or it ended as nobody wished
 

@@ -10,6 +10,9 @@ later, before A is, if the worker that got B might have run A. From its first as
 on A no longer waits until that is lost; then it waits again, in its old place. When a
 loss committed is known only roughly (the database notes when the transaction began), so
 a margin is left after it, longer than anybody stood still.
+
+The job of a task run comes into the queue at a time that no client knows, but surely
+after the creation of its execution began. So it may be B, and never A.
 """
 
 import math
@@ -19,8 +22,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from tests.checker.events import Assignment, History, Job, Line, Request
+from tests.checker.events import Assignment, Line
 from tests.checker.findings import Finding, Verdict
+from tests.checker.history import History, Job, Request
 
 
 @dataclass(frozen=True, slots=True)

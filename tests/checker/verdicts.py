@@ -1,21 +1,21 @@
 """Judges a history: what was promised, and what the lines say happened instead.
 
-`check` is the whole of it; each function below it looks for one kind of wrong, and
-knows what is legal beside it: a run that was lost and came again under a higher fence,
-a submit that was repeated under its request id, a run that finished while its worker
-was cut off and whose result came too late, a kill of what had ended.
+`check` is the whole of it; what is said of executions is in execution_verdicts.py. Each
+function below it looks for one kind of wrong, and knows what is legal beside it: a run
+that was lost and came again under a higher fence, a submit that was repeated under its
+request id, a run that finished while its worker was cut off and whose result came too
+late, a kill of what had ended.
 """
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations, pairwise
 
-from tests.checker.events import Event, Final, History, Job, Killed, Line, RunLine
+from tests.checker.events import FINAL, Event, Final, Killed, Line, RunLine, confirmed
+from tests.checker.execution_verdicts import judge_executions
 from tests.checker.findings import Finding, Verdict
+from tests.checker.history import History, Job
 from tests.checker.order import out_of_order
 
-FINAL = frozenset({"SUCCESS", "WARNING", "FAILED", "KILLED"})
-# KillJob answers KILLING after 2 seconds without a word from the worker; an earlier answer rests on its word.
-UNCONFIRMED_FROM = 1.9
 # After the loss of an assignment, before its place in the queue counts; see order.py.
 MARGIN = 30.0
 
@@ -29,6 +29,7 @@ def check(events: Sequence[Event], *, margin: float = MARGIN) -> list[Finding]:
     for job in history.jobs.values():
         for judge in (_lost, _ends, _runs, _overlaps, _fences, _kills, _recorded, _places):
             found += judge(history, job)
+    found += judge_executions(history)
     order = list(Verdict)
     return sorted(found, key=lambda finding: order.index(finding.verdict))
 
@@ -66,7 +67,7 @@ def _ids(history: History) -> Iterator[Finding]:
 
 def _naming(job: Job, request: str) -> list[Line]:
     lines = [ack.line for ack in job.acks if ack.request == request][:1]
-    return lines + [line.line for line in job.lines if line.request == request and line.what == "start"][:1]
+    return lines + [line.line for line in job.lines if line.wish == request and line.what == "start"][:1]
 
 
 def _lost(_: History, job: Job) -> Iterator[Finding]:
@@ -156,7 +157,7 @@ def _kills(history: History, job: Job) -> Iterator[Finding]:
     for answer in job.killed:
         after = [run for run in job.runs.values() if run.first.spawned > answer.at]
         # Who was cut off may still start what it was given before the kill; nothing is assigned anew.
-        if after and (_confirmed(answer) or len(after) > 1):
+        if after and (confirmed(answer) or len(after) > 1):
             yield Finding(
                 Verdict.STARTED_AFTER_KILL,
                 f"job {job.id} started under fence {after[-1].fence}, {after[-1].first.spawned - answer.at:.3f} s "
@@ -234,7 +235,3 @@ def _at(line: RunLine) -> str:
 
 def _ended(job: Job) -> Sequence[Final | Killed]:
     return [*job.finals, *(answer for answer in job.killed if answer.state in FINAL)]
-
-
-def _confirmed(answer: Killed) -> bool:
-    return answer.state in FINAL or answer.at - answer.began < UNCONFIRMED_FROM
