@@ -34,7 +34,8 @@ AT_ONCE = 8  # transfers of one worker
 PATIENCE = 600.0  # seconds that a connected scheduler may be unable to serve
 LIST_SECONDS = 30.0
 
-# Trying again would bring the same; everything else may pass.
+# Trying again would bring the same; everything else may pass. INTERNAL too: grpc.aio says that of a write which
+# met a refusal, and so hides it; the next try is told.
 _FINAL = frozenset(
     {
         grpc.StatusCode.INVALID_ARGUMENT,

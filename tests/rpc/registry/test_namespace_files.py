@@ -16,7 +16,7 @@ from farhand.api.registry.v1.namespace_file_service_pb2 import (
     ReadNamespaceFileRequest,
 )
 from farhand.api.registry.v1.tenant_service_pb2 import DeleteTenantRequest
-from tests.rpc.refusal import refused
+from tests.rpc.refusal import refused, streamed
 from tests.rpc.registry.registry_house import House, open_house, paths
 
 MIB = 1 << 20
@@ -39,7 +39,7 @@ async def put(
         for start in range(0, len(content), chunk):
             yield PutNamespaceFileRequest(chunk=content[start : start + chunk])
 
-    return (await house.files(caller).PutNamespaceFile(requests())).file
+    return (await streamed(lambda: house.files(caller).PutNamespaceFile(requests()))).file
 
 
 async def read(

@@ -31,7 +31,7 @@ from farhand.kernel.file_uri import FileUri
 from farhand.runtime.grpc_channel import make_channel
 from farhand.runtime.settings import DialSettings
 from tests.fixtures.scheduler_service import HandWorker, SchedulerService, a_scheduler, declare
-from tests.rpc.refusal import refused
+from tests.rpc.refusal import refused, streamed
 from tests.rpc.registry.registry_house import House, open_house, paths
 from tests.tasks import SHELL
 
@@ -64,7 +64,7 @@ class Caller:
             for chunk in chunks:
                 yield UploadFileRequest(chunk=chunk)
 
-        return str((await self.files.UploadFile(requests())).uri)
+        return str((await streamed(lambda: self.files.UploadFile(requests()))).uri)
 
     async def download(self, job: Assignment, uri: str = "", file: JobNamespaceFile | None = None) -> bytes:
         request = DownloadFileRequest(job_id=job.job_id, fence=job.fence)
