@@ -10,19 +10,27 @@ import json
 import re
 import secrets
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
+from farhand.api.registry.v1 import flow_service_pb2 as flow_api
+from farhand.api.registry.v1 import namespace_file_service_pb2 as file_api
+from farhand.api.registry.v1.flow_service_pb2_grpc import FlowServiceStub
+from farhand.api.registry.v1.namespace_file_pb2 import NamespaceFile
+from farhand.api.registry.v1.namespace_file_service_pb2_grpc import NamespaceFileServiceStub
 from farhand.api.registry.v1.tenant_pb2 import Tenant
 from farhand.api.registry.v1.tenant_service_pb2 import CreateTenantRequest, ListTenantsRequest
 from farhand.api.registry.v1.tenant_service_pb2_grpc import TenantServiceStub
 from farhand.api.registry.v1.worker_group_pb2 import WorkerGroup
 from farhand.api.registry.v1.worker_group_service_pb2 import CreateWorkerGroupRequest
 from farhand.api.registry.v1.worker_group_service_pb2_grpc import WorkerGroupServiceStub
+from farhand.api.scheduler.v1 import execution_service_pb2 as execution_api
 from farhand.api.scheduler.v1 import job_pb2, job_service_pb2
+from farhand.api.scheduler.v1.execution_service_pb2_grpc import ExecutionServiceStub
 from farhand.api.scheduler.v1.job_service_pb2_grpc import JobServiceStub
 from farhand.api.types.v1.log_record_pb2 import LogRecord
 from farhand.api.worker.v1 import session_pb2 as pb
@@ -337,6 +345,111 @@ async def test_another_tenants_client_sees_and_touches_nothing(fortress: Fortres
         assert unharmed.state == job_pb2.JOB_STATE_CREATED and not unharmed.HasField("kill_time")
     said = await fortress.farhand("job", "get", job, token="theirs")
     assert said.exit_code == 1 and f"There is no job '{job}'" in said.err and "secret" not in said.all
+
+
+async def jobs_of(channel: grpc.aio.Channel, execution: str) -> list[str]:
+    """The jobs of an execution, once its first one is queued."""
+    async for answer in ExecutionServiceStub(channel).WatchExecution(execution_api.WatchExecutionRequest(id=execution)):
+        if jobs := [run.job_id for run in answer.execution.task_runs if run.job_id]:
+            return jobs
+    raise AssertionError("it ended without a job")
+
+
+async def test_another_tenants_flows_files_and_executions_are_not_there(fortress: Fortress) -> None:
+    """Every call about flows, namespace files, executions and output files, with names that exist in another tenant
+    and with names that nearly do."""
+    fortress.add_token("theirs", "client", tenants=["other"])
+    await fortress.start()
+    await fortress.declare(tenants=["other"])
+    hidden = WorkerGroup(key="hidden", allowed_tenants=["main"])
+    tasks = "tasks:\n  - {id: t, type: io.kestra.plugin.core.debug.Return, format: x%s}\n"
+    source = "id: treasure\nnamespace: vault.gold\n" + tasks % ""
+    content = b"what nobody else may read"
+    async with (
+        fortress.channel(fortress.registry, "admin") as ours,
+        fortress.channel(fortress.scheduler, "admin") as ours_of_scheduler,
+        fortress.channel(fortress.registry, "theirs") as registry,
+        fortress.channel(fortress.scheduler, "theirs") as scheduler,
+    ):
+        await WorkerGroupServiceStub(ours).CreateWorkerGroup(CreateWorkerGroupRequest(worker_group=hidden))
+        await FlowServiceStub(ours).CreateFlow(flow_api.CreateFlowRequest(source=source))
+        file = NamespaceFile(namespace="vault.gold", path="map.txt")
+        put = [file_api.PutNamespaceFileRequest(file=file), file_api.PutNamespaceFileRequest(chunk=content)]
+        digest = (await NamespaceFileServiceStub(ours).PutNamespaceFile(iter(put))).file.digest
+        create = execution_api.CreateExecutionRequest(namespace="vault.gold", flow_id="treasure")
+        made = (await ExecutionServiceStub(ours_of_scheduler).CreateExecution(create)).execution.id
+        flows, files = FlowServiceStub(registry), NamespaceFileServiceStub(registry)
+        executions = ExecutionServiceStub(scheduler)
+
+        async def told(call: Any) -> str:
+            """What a call is refused with."""
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await (anext(aiter(call)) if hasattr(call, "__aiter__") else call)
+            assert refused.value.code().name in ("NOT_FOUND", "PERMISSION_DENIED"), refused.value
+            error = remote_error(refused.value)
+            return f"{error.message} {dict(error.metadata)}"
+
+        def calls(tenant: str, flow: str, path: str) -> Iterator[Any]:
+            """Every call that names a tenant, a flow or a file."""
+            named: dict[str, Any] = {"tenant": tenant, "namespace": "vault.gold"}
+            theirs = NamespaceFile(**named, path=path)
+            yield flows.GetFlow(flow_api.GetFlowRequest(**named, id=flow))
+            yield flows.GetFlow(flow_api.GetFlowRequest(**named, id=flow, revision=1))
+            yield flows.ListFlowRevisions(flow_api.ListFlowRevisionsRequest(**named, id=flow))
+            yield flows.DeleteFlow(flow_api.DeleteFlowRequest(**named, id=flow))
+            name = flow_api.FlowName(namespace="vault.gold", id=flow)
+            yield flows.ExplainFlow(flow_api.ExplainFlowRequest(tenant=tenant, name=name))
+            changed = source.replace("treasure", flow).replace("x}", "y}")
+            yield flows.UpdateFlow(flow_api.UpdateFlowRequest(tenant=tenant, source=changed))
+            yield files.ReadNamespaceFile(file_api.ReadNamespaceFileRequest(**named, path=path))
+            yield files.ReadNamespaceFile(file_api.ReadNamespaceFileRequest(**named, path=path, digest=digest))
+            yield files.DeleteNamespaceFile(file_api.DeleteNamespaceFileRequest(**named, path=path))
+            yield executions.CreateExecution(execution_api.CreateExecutionRequest(**named, flow_id=flow))
+            if tenant != "other":
+                yield flows.ListFlows(flow_api.ListFlowsRequest(tenant=tenant))
+                yield flows.ValidateFlow(flow_api.ValidateFlowRequest(tenant=tenant, source=source))
+                yield flows.CreateFlow(flow_api.CreateFlowRequest(tenant=tenant, source=source))
+                yield flows.ExplainFlow(flow_api.ExplainFlowRequest(tenant=tenant, source=source))
+                yield files.ListNamespaceFiles(file_api.ListNamespaceFilesRequest(**named, inherited=True))
+                yield files.PutNamespaceFile(iter([file_api.PutNamespaceFileRequest(file=theirs)]))
+                yield executions.ListExecutions(execution_api.ListExecutionsRequest(tenant=tenant))
+
+        for tenant in ("main", "", "other", "nobodys"):
+            for flow, path in (("treasure", "map.txt"), ("treasur", "map.tx")):
+                for call in calls(tenant, flow, path):
+                    words = await told(call)
+                    leaks = ("treasure", "map.txt") if flow == "treasur" else ()
+                    assert not [leak for leak in (*leaks, "nobody else") if leak in words], words
+
+        never_was = "x" + encode(2**40)
+        for id in (made, never_was):
+            for call in (
+                executions.GetExecution(execution_api.GetExecutionRequest(id=id)),
+                executions.KillExecution(execution_api.KillExecutionRequest(id=id)),
+                executions.WatchExecution(execution_api.WatchExecutionRequest(id=id)),
+                executions.TailExecutionLogs(execution_api.TailExecutionLogsRequest(id=id)),
+                executions.TailExecutionLogs(execution_api.TailExecutionLogsRequest(id=id, task_id="tt", follow=True)),
+            ):
+                words = await told(call)
+                assert words.replace(id, "ID").startswith("There is no execution 'ID'"), words
+        [job] = await jobs_of(ours_of_scheduler, made)
+        for uri in (f"farhand:///main/{job}/{job}/1/map.txt", f"farhand:///other/{job}/{job}/1/map.txt"):
+            await told(executions.ReadFile(execution_api.ReadFileRequest(uri=uri)))
+
+        # What it may list is empty, and a group that it may not use is no hint, not even for its flows.
+        assert not (await flows.ListFlows(flow_api.ListFlowsRequest(tenant="other"))).flows
+        listing = file_api.ListNamespaceFilesRequest(tenant="other", namespace="vault.gold", inherited=True)
+        assert not (await files.ListNamespaceFiles(listing)).files
+        assert not (await executions.ListExecutions(execution_api.ListExecutionsRequest(tenant="other"))).executions
+        for key in ("hiddn", "hidden"):
+            text = source.replace("format: x", f"format: x, workerGroup: {{key: {key}}}")
+            answer = await flows.ValidateFlow(flow_api.ValidateFlowRequest(tenant="other", source=text))
+            [problem] = [problem.message for problem in answer.problems]
+            assert "main" not in problem and (key == "hidden" or "hidden" not in problem), problem
+        unharmed = await ExecutionServiceStub(ours_of_scheduler).GetExecution(
+            execution_api.GetExecutionRequest(id=made)
+        )
+        assert not unharmed.execution.HasField("kill_time")
 
 
 async def test_a_generated_client_speaks_tls_with_nothing_but_grpc(fortress: Fortress) -> None:
