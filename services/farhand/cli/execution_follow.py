@@ -118,7 +118,7 @@ class Following:
         address: str,
         *,
         backoff: Callable[[], Backoff] = Backoff,
-        explain_every: float = EXPLAIN_EVERY,
+        explain_every: float | None = None,
     ) -> None:
         self._executions = executions
         self._jobs = jobs
@@ -126,7 +126,7 @@ class Following:
         self._screen = screen
         self._address = address
         self._backoff = backoff
-        self._explain_every = explain_every
+        self._explain_every = EXPLAIN_EVERY if explain_every is None else explain_every
         self._known: Execution | None = None
         self._reasons: dict[str, str] = {}
         self._away = False

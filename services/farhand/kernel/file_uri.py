@@ -1,7 +1,7 @@
 """The address of an output file: `farhand:///main/0abc…/0abc…/42/plots/loss.png`.
 
-Its parts are the tenant, what the job belongs to (an execution; a job by itself
-belongs to itself), the job, the fence of the assignment that wrote it, and the path
+Its parts are the tenant, what the job belongs to (itself, so far: decision 0022), the
+job, the fence of the assignment that wrote it, and the path
 in the task's working folder. The fence is in it so that a run whose job was given to
 another can't overwrite what that one stored. An address is no permission: whoever
 reads it looks at the tenant.
@@ -23,7 +23,7 @@ class FileUri:
     """One output file."""
 
     tenant: str
-    owner: str  # the id of the execution that the job belongs to; of a job by itself: its own
+    owner: str  # what the job belongs to: its own id
     job_id: str
     fence: int
     path: str

@@ -72,7 +72,9 @@ class FlowService(FlowServiceServicer):
                 if answer is not None:
                     stored = await _answered(connection, answer)
                 elif (other := await flows.newest(connection, new.tenant, new.namespace, new.id)) is not None:
-                    raise ResourceExists(f"There is a {other.label} already.")
+                    raise ResourceExists(
+                        f"There is a {other.label} already. `farhand flow update` saves its next revision (UpdateFlow)."
+                    )
                 elif not await _may_name(connection, new.tenant, examined.groups):
                     continue
                 else:
