@@ -13,6 +13,7 @@ QUEUE = f"{SCHEDULER}/store/queue.sql"
 STORE = "tests/store/scheduler/test_queue.py"
 GUARDS = "tests/store/scheduler/test_job_guards.py"
 CONNECT = "tests/rpc/scheduler/test_connect.py"
+STEPPING = "tests/store/scheduler/test_stepping.py"
 SUBMIT = "tests/rpc/scheduler/test_submit_once.py"
 SEEDS = "tests/simulation/test_seeds.py::test_no_seed_breaks_a_guarantee"
 FAULTS = "tests/e2e/test_faults.py"
@@ -327,5 +328,37 @@ SABOTAGES = [
         "        await self._sessions.part_from_silent(self._now())\n",
         "",
         ("tests/rpc/scheduler/test_silence.py",),
+    ),
+    Sabotage(
+        "a task run's end leaves no step due",
+        "P2",
+        QUEUE,
+        "FROM locked k JOIN scheduler.task_run t ON t.job_key = k.key RETURNING id\n",
+        "FROM locked k JOIN scheduler.task_run t ON t.job_key = -k.key RETURNING id\n",
+        (STEPPING,),
+    ),
+    Sabotage(
+        "a step looks at its task runs before it takes away what is due",
+        "P2",
+        f"{SCHEDULER}/loops/stepping.py",
+        "            await take_due(connection, held)\n            runs = await read_runs(connection, held)\n",
+        "            runs = await read_runs(connection, held)\n            await take_due(connection, held)\n",
+        (STEPPING,),
+    ),
+    Sabotage(
+        "two replicas step one execution at a time",
+        "P1",
+        f"{SCHEDULER}/store/executions.sql",
+        "ORDER BY e.key FOR NO KEY UPDATE OF e SKIP LOCKED;\n",
+        "ORDER BY e.key;\n",
+        (STEPPING,),
+    ),
+    Sabotage(
+        "an execution that is to be killed begins more tasks",
+        "P9",
+        f"{SCHEDULER}/core/execution_step.py",
+        "execution.state is ExecutionState.KILLING or execution.kill_at is not None or self._cancelled is not None\n",
+        "self._cancelled is not None\n",
+        ("tests/scenarios/test_executions.py",),
     ),
 ]
