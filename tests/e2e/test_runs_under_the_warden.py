@@ -190,6 +190,19 @@ async def test_a_child_keeps_its_grace_though_the_main_process_is_gone(control: 
     assert await line(run.stdout) == "cleaned up"
 
 
+async def test_a_child_gets_its_sigterm_though_all_above_it_die_at_that_moment(control: WardenProcessControl) -> None:
+    child = a_python_script(ON_SIGTERM, "child", "cleaned up", "0").argv
+    script = 'setsid "$@"; true'
+    for _ in range(30):
+        script = f"( {script} ); true"
+    for _ in range(12):  # a matter of microseconds: one round alone seldom met it
+        run = await control.start(a_spec("/bin/sh", "-c", script, "sh", *child))
+        await announced(run.stdout, "child")
+        await run.kill(grace=10 * PATIENCE)
+        assert await line(run.stdout) == "cleaned up"
+        assert await run.wait() == ended(-signal.SIGTERM)
+
+
 async def test_a_job_that_ignores_sigterm_is_killed_after_the_grace(control: WardenProcessControl) -> None:
     run = await control.start(a_script("trap '' TERM; echo main $$; sleep 1000"))
     (main,) = await announced(run.stdout, "main")

@@ -1,6 +1,7 @@
 """What the warden reads from /proc, on this test's own children."""
 
 import errno
+import itertools
 import os
 import signal
 import subprocess
@@ -44,6 +45,29 @@ def test_descendants_come_parents_first(family: subprocess.Popen[str]) -> None:
     ours = [process for process in found if process.group == family.pid]
     assert [process.parent for process in ours] == [os.getpid(), family.pid, family.pid]
     assert tree.descendants(os.getpid(), apart_from=[family.pid]) == [p for p in found if p.group != family.pid]
+
+
+def test_a_child_that_moves_up_during_the_look_is_found_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter([{1: [2], 2: []}, {1: [3], 3: []}, {1: [3], 3: []}])  # 2, the parent of 3, ended in between
+    now: dict[int, list[int]] = {}
+
+    def children(pid: int) -> list[int]:
+        if pid == 1:
+            now.update(next(looks))
+        return now[pid]
+
+    monkeypatch.setattr(tree, "_lists_children", lambda pid: True)
+    monkeypatch.setattr(tree, "children", children)
+    monkeypatch.setattr(tree, "look", lambda pid: tree.Process(pid, parent=1, group=pid, started=0))
+    assert [process.pid for process in tree.settled(1)] == [3]
+
+
+def test_a_tree_that_never_settles_is_looked_at_no_more_at_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = itertools.count(2)
+    monkeypatch.setattr(tree, "_lists_children", lambda pid: True)
+    monkeypatch.setattr(tree, "children", lambda pid: [next(numbers)] if pid == 1 else [])
+    monkeypatch.setattr(tree, "look", lambda pid: tree.Process(pid, parent=1, group=pid, started=0))
+    assert len(tree.settled(1)) == 1
 
 
 def test_a_kernel_that_lists_no_children_gives_the_same_tree(

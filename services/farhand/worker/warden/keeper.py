@@ -127,12 +127,13 @@ class _Keeper:
         return bool(order)
 
     def _terminate(self) -> None:
+        # Looked for before anything is struck: a parent that dies of it would hide its children from the look.
+        apart = [process for process in tree.settled(os.getpid()) if process.group != self._program]
         if self._exit_code is None:
             _signal_group(self._program, signal.SIGTERM)
-        for process in tree.descendants(os.getpid()):
-            if process.group != self._program:
-                tree.send(process, signal.SIGTERM)
-                tree.send(process, signal.SIGCONT)
+        for process in apart:
+            tree.send(process, signal.SIGTERM)
+            tree.send(process, signal.SIGCONT)
         if self._exit_code is None:
             # A stopped process handles SIGTERM only once it goes on.
             _signal_group(self._program, signal.SIGCONT)

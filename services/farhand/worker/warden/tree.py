@@ -11,6 +11,8 @@ import signal
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 
+_LOOKS = 20  # at a tree that never settles: what forks as fast as we look is not worth more
+
 
 class Process:
     """One process at the moment of looking."""
@@ -58,7 +60,8 @@ def children(pid: int) -> list[int]:
 def descendants(root: int, apart_from: Collection[int] = ()) -> list[Process]:
     """Everything below `root`, parents before children, without the branches that begin at `apart_from`.
 
-    What forks meanwhile may be missed: look again until nothing new is found.
+    What forks meanwhile may be missed, and so may the children of one that ends meanwhile: they move to their next
+    subreaper while we look elsewhere. Look again until nothing new is found.
     """
     below = children if _lists_children(root) else _by_parent().__getitem__
     found: list[Process] = []
@@ -73,6 +76,16 @@ def descendants(root: int, apart_from: Collection[int] = ()) -> list[Process]:
         if process is not None:
             found.append(process)
             ahead.extend(below(pid))
+    return found
+
+
+def settled(root: int) -> list[Process]:
+    """Everything below `root`, looked at until two looks agree: nothing is missed because a parent ended in between."""
+    found = descendants(root)
+    for _ in range(_LOOKS):
+        before, found = found, descendants(root)
+        if set(before) == set(found):
+            break
     return found
 
 
