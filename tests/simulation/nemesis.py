@@ -63,6 +63,7 @@ class Nemesis:
         self.over = False
         self.ended_at = 0.0
         self._drained: list[SimulatedWorker] = []
+        self._drains: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
         """Do harm until the time is over, then put all right."""
@@ -436,6 +437,9 @@ class Nemesis:
             await self._declare(replace(group, paused=False, allowed_tenants=frozenset()))
         for address in mesh.addresses:
             self._start_where_none_runs(address)
+        # An operator whose call finds nobody tries again, and may drain a worker that has come since.
+        while not all(drain.done() for drain in self._drains):
+            await asyncio.sleep(0.1)
         for name in mesh.seats:
             self._stop(name)
         await asyncio.sleep(LONGER_THAN_A_LEASE)
@@ -443,7 +447,7 @@ class Nemesis:
 
     def _drain(self, name: str) -> None:
         self._drained.append(self._mesh.workers[name])
-        self._mesh.operator.start(self._mesh.drain(name))
+        self._drains.append(self._mesh.operator.start(self._mesh.drain(name)))
         self._mesh.operator.after(self._chance.uniform(1, 8), lambda: self._stop(name))
 
     def _start_where_none_runs(self, address: str) -> None:
