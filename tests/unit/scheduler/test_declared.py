@@ -69,8 +69,8 @@ def test_a_namespace_may_lead_back_to_the_default_group(key: str) -> None:
 LEVELS = ["job", "a.b.c", "a.b", "a", "tenant"]
 
 
-@pytest.mark.parametrize("declaring", [set(c) for n in range(6) for c in itertools.combinations(LEVELS, n)], ids=str)
-def test_the_first_level_that_declares_wins_for_group_and_fallback(declaring: set[str]) -> None:
+@pytest.mark.parametrize("declaring", [c for n in range(6) for c in itertools.combinations(LEVELS, n)], ids=",".join)
+def test_the_first_level_that_declares_wins_for_group_and_fallback(declaring: tuple[str, ...]) -> None:
     key = {level: f"group-of-{level.replace('.', '-')}" if level in declaring else None for level in LEVELS}
     groups = (DEFAULT, *(Group(f"u-{k}", k) for k in key.values() if k))
     namespaces = [Namespace("main", level, default_worker_group=key[level]) for level in LEVELS[1:4]]
