@@ -13,7 +13,7 @@ comes with the extra `server`; workers and the CLI never import this package.
 """
 
 from farhand.kernel.flow.declarations import Declaration, Declares, around, of_flow
-from farhand.kernel.flow.defaults import effective, inherit, inherit_all
+from farhand.kernel.flow.defaults import effective, inherit, inherit_all, inherit_trigger
 from farhand.kernel.flow.inputs import check_inputs
 from farhand.kernel.flow.levels import levels, wait_timeout
 from farhand.kernel.flow.model import (
@@ -27,6 +27,7 @@ from farhand.kernel.flow.model import (
     PluginDefault,
     Retry,
     RetryType,
+    StopAfter,
     Task,
     Trigger,
     WorkerGroupRef,
@@ -55,6 +56,7 @@ __all__ = [
     "RetryType",
     "Severity",
     "Source",
+    "StopAfter",
     "Task",
     "Trigger",
     "WorkerGroupRef",
@@ -63,6 +65,7 @@ __all__ = [
     "effective",
     "inherit",
     "inherit_all",
+    "inherit_trigger",
     "json_schema",
     "levels",
     "of_flow",

@@ -4,22 +4,23 @@ It works on the plain data and passes over whatever has a wrong shape, which the
 model reports; so all that is wrong with a flow is told at once.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
 
-from farhand.kernel.expressions import is_template
+from farhand.kernel.expressions import is_template, templates_of
 from farhand.kernel.flow.declarations import FLOW, Declaration
-from farhand.kernel.flow.defaults import Inheritance, matches
-from farhand.kernel.flow.inputs import check_default
-from farhand.kernel.flow.model import CONTROL, Flow, Input, PluginDefault, Task
+from farhand.kernel.flow.defaults import TASKS_ALONE, Inheritance, matches
+from farhand.kernel.flow.inputs import check_default, check_values
+from farhand.kernel.flow.model import CONTROL, Flow, Input, PluginDefault, Task, Trigger
 from farhand.kernel.flow.problem import Problem, Severity
 from farhand.kernel.flow.source import MOST_PROBLEMS, Path, Source, path_text
 from farhand.kernel.flow.templates import TemplateCheck
-from farhand.kernel.flow.types import BUILT_IN, KnownTypes
+from farhand.kernel.flow.types import BUILT_IN, SCHEDULE, TRIGGERS, KnownTypes
+from farhand.kernel.flow.types.properties import Properties
 from farhand.kernel.flow.wording import at, known_names, told
 from farhand.kernel.names import check_group_key, group_key, shown
 
@@ -28,6 +29,8 @@ NOT_YET = frozenset({"concurrency"})  # properties of a flow that a later versio
 MOST_EXPRESSIONS = 5_000  # of a flow
 
 _COMMON = frozenset(known_names(Task))
+_COMMON_TO_TRIGGERS = frozenset(known_names(Trigger))
+_POLLING = ("interval", "timeout", "allowConcurrent", "workerGroup")
 _LISTS = ("tasks", "errors")  # of a flow
 _INSIDE = ("tasks", "then", "else")  # of flow control
 
@@ -100,7 +103,9 @@ class Checks:
         self._inputs()
         ids: dict[str, Path] = {}
         tasks = list(_tasks(self._data))
-        templates = TemplateCheck(self._data, [task["id"] for _, task in tasks if isinstance(task.get("id"), str)])
+        templates = TemplateCheck.of_tasks(
+            self._data, [task["id"] for _, task in tasks if isinstance(task.get("id"), str)]
+        )
         for path, task in tasks:
             self._unique(ids, path, task)
             self._type(path, task.get("type"), self._known.why_no_task)
@@ -112,6 +117,9 @@ class Checks:
             self._unique(ids, path, trigger)
             self._type(path, trigger.get("type"), self._known.why_no_trigger)
             self._group(path, trigger)
+            self._trigger_properties(path, trigger)
+            self._trigger_inputs(path, trigger)
+            self._trigger_templates(path, trigger)
         self._texts(templates, ("workerGroup", "key"), at_scheduler=True)
         for index in self._defaults:
             self._group(("pluginDefaults", index, "values"), at(self._data, ("pluginDefaults", index, "values")))
@@ -144,9 +152,6 @@ class Checks:
         for name in NOT_YET & self._data.keys():
             self._tell((name,), "is not there yet: leave it out", key=True)
         self._group((), self._data)
-        if self._data.get("triggers"):
-            self._tell(("triggers",), "are kept, and do not start executions yet", Severity.WARNING, key=True)
-
         for name in ("labels", "variables"):
             for path, _ in self._found_templates((name,)):
                 self._tell(path, "is kept as it is: expressions are not rendered here", Severity.WARNING)
@@ -185,9 +190,9 @@ class Checks:
     def _type(self, path: Path, name: Any, why_not: Callable[[str], str]) -> None:
         if not isinstance(name, str):
             return
-        if name not in self._answers:
-            self._answers[name] = why_not(name)
-        if why := self._answers[name]:
+        if (answer := f"{path[0]} {name}") not in self._answers:
+            self._answers[answer] = why_not(name)
+        if why := self._answers[answer]:
             self._tell((*path, "type"), why)
 
     def _group(self, path: Path, item: Mapping[str, Any]) -> None:
@@ -203,16 +208,48 @@ class Checks:
     def _properties(self, path: Path, task: Mapping[str, Any]) -> None:
         """Whether a task of a built-in type has what it needs, and no more, with what it inherits."""
         type_name = task.get("type")
-        if not isinstance(type_name, str) or type_name not in BUILT_IN:
+        if isinstance(type_name, str) and type_name in BUILT_IN:
+            self._hold_against(BUILT_IN[type_name], path, task, _COMMON)
+
+    def _trigger_properties(self, path: Path, trigger: Mapping[str, Any]) -> None:
+        """The same for a trigger; that only tasks have a use for what it inherits is no mistake."""
+        type_name = trigger.get("type")
+        if not isinstance(type_name, str) or type_name not in TRIGGERS:
             return
-        root = BUILT_IN[type_name]
-        merged = self._inheritance.effective(task)
-        properties = {name: value for name, value in merged.items() if name not in _COMMON and value is not None}
+        self._hold_against(TRIGGERS[type_name], path, trigger, _COMMON_TO_TRIGGERS | (TASKS_ALONE - trigger.keys()))
+        for name in _POLLING if type_name == SCHEDULE else ():
+            if name in trigger:
+                message = "has no effect here: the scheduler itself looks at the clock, and no worker is asked"
+                self._tell((*path, name), message, Severity.WARNING, key=True)
+
+    def _hold_against(
+        self, root: type[Properties], path: Path, item: Mapping[str, Any], apart: Collection[str]
+    ) -> None:
+        type_name = item["type"]
+        merged = self._inheritance.effective(item)
+        properties = {name: value for name, value in merged.items() if name not in apart and value is not None}
         try:
             root.model_validate(properties)
         except ValidationError as error:
             for where, message, is_name in told(error, properties, root, type_name):
                 self._tell_property(path, where, message, type_name, is_name)
+
+    def _trigger_inputs(self, path: Path, trigger: Mapping[str, Any]) -> None:
+        """Whether an execution could be created with the inputs; what an expression comes to is checked then."""
+        given = self._inheritance.effective(trigger).get("inputs") or {}
+        if not isinstance(given, dict):
+            return
+        try:
+            known = [Input.model_validate(item) for _, item in self._maps("inputs")]
+        except ValidationError:
+            return
+        rendered = {name for name, value in given.items() if next(templates_of(value), None) is not None}
+        for violation in check_values(known, given):
+            name = violation.path.removeprefix("inputs.")
+            if name not in rendered:
+                there = at(trigger, ("inputs", name)) is not None
+                text = violation.description
+                self._tell((*path, "inputs", name), text if there else f"the input {shown(name)} {text}", key=there)
 
     def _tell_property(self, path: Path, where: Path, message: str, type_name: str, is_name: bool) -> None:
         """At the task where it says so itself or should; else where the flow's defaults do, or naming whose do."""
@@ -245,6 +282,15 @@ class Checks:
             return
         self._texts(check, (*path, "workerGroup", "key"), at_scheduler=True)
         for name in task.keys() - _COMMON:
+            self._texts(check, (*path, name), at_scheduler=False)
+
+    def _trigger_templates(self, path: Path, trigger: Mapping[str, Any]) -> None:
+        """A trigger has no execution yet: all know the flow alone, and its inputs what it saw."""
+        flow = TemplateCheck.of_trigger(self._data)
+        self._texts(flow, (*path, "workerGroup", "key"), at_scheduler=True)
+        self._texts(TemplateCheck.of_trigger(self._data, "trigger"), (*path, "inputs"), at_scheduler=True)
+        for name in trigger.keys() - _COMMON_TO_TRIGGERS:
+            check = TemplateCheck.of_trigger(self._data, "response") if name == "responseCondition" else flow
             self._texts(check, (*path, name), at_scheduler=False)
 
     def _texts(self, check: TemplateCheck, path: Path, *, at_scheduler: bool) -> None:

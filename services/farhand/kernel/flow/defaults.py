@@ -15,7 +15,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from farhand.kernel.flow.declarations import Declaration, of_flow
-from farhand.kernel.flow.model import AnyTask, Flow, If, Parallel, PluginDefault, Task
+from farhand.kernel.flow.model import AnyTask, Flow, If, Parallel, PluginDefault, Task, Trigger
+
+TASKS_ALONE = frozenset({"allowFailure", "retry", "onWorkerLost"})
+"""What plugin defaults may give to all tasks, and triggers have no use for."""
 
 
 def matches(pattern: str, type_name: str) -> bool:
@@ -82,6 +85,14 @@ def effective(written: Mapping[str, Any], declarations: Sequence[Declaration]) -
 def inherit(task: Task, declarations: Sequence[Declaration]) -> Task:
     """The task with all that it inherits. Raises ValueError where that is no task any more."""
     return Task.model_validate(effective(task.written(), declarations))
+
+
+def inherit_trigger(trigger: Trigger, declarations: Sequence[Declaration]) -> Trigger:
+    """The trigger with all that it inherits. Raises ValueError where that is no trigger any more."""
+    own, merged = trigger.written(), effective(trigger.written(), declarations)
+    return Trigger.model_validate(
+        {name: value for name, value in merged.items() if name in own or name not in TASKS_ALONE}
+    )
 
 
 def inherit_all(flow: Flow, outer: Sequence[Declaration]) -> Flow:

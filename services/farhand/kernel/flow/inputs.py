@@ -6,7 +6,7 @@ JSON afterwards: dates and durations stay texts, dates in one form.
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -30,9 +30,18 @@ def check_inputs(flow: Flow, given: Mapping[str, Any]) -> tuple[dict[str, Any], 
 
     An input that is not required, not given and has no default is None, as is one that is given as null.
     """
+    return _checked(flow.inputs, given)
+
+
+def check_values(inputs: Sequence[Input], given: Mapping[str, Any]) -> list[Violation]:
+    """What `check_inputs` would find wrong, of a flow with these inputs."""
+    return _checked(inputs, given)[1]
+
+
+def _checked(inputs: Sequence[Input], given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Violation]]:
     values: dict[str, Any] = {}
     violations: list[Violation] = []
-    known = [each.id for each in flow.inputs]
+    known = [each.id for each in inputs]
     for name in given:
         if name not in known:
             near = near_matches(name, known)
@@ -41,7 +50,7 @@ def check_inputs(flow: Flow, given: Mapping[str, Any]) -> tuple[dict[str, Any], 
             else:
                 hint = f" It has {', '.join(known)}." if known else " It has none."
             violations.append(Violation(path_text(("inputs", name)), f"the flow has no input {shown(name)}.{hint}"))
-    for each in flow.inputs:
+    for each in inputs:
         value = given.get(each.id)
         if value is None:
             value = each.defaults

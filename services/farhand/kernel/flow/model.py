@@ -38,6 +38,7 @@ PARALLEL = "io.kestra.plugin.core.flow.Parallel"
 IF = "io.kestra.plugin.core.flow.If"
 
 LONGEST_DURATION = 10 * 365 * 86400.0  # seconds; ten years, which every clock and column can hold
+SHORTEST_INTERVAL = 1.0  # seconds between two evaluations of a trigger
 
 
 def _duration(text: str) -> str:
@@ -55,6 +56,12 @@ def _duration(text: str) -> str:
 def _some_duration(text: str) -> str:
     if parse_duration(_duration(text)) == 0:
         raise ValueError("must be longer than nothing")
+    return text
+
+
+def _interval(text: str) -> str:
+    if parse_duration(_duration(text)) < SHORTEST_INTERVAL:
+        raise ValueError(f"{shown(text)} is too short: at least {SHORTEST_INTERVAL:g} s are between two evaluations")
     return text
 
 
@@ -76,7 +83,7 @@ def _text(text: str) -> str:
     return text
 
 
-def _as_text(value: Any) -> Any:
+def as_text(value: Any) -> Any:
     """Numbers and booleans are taken as their texts: `retries: 3` is a fine label, `true` a fine condition."""
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -90,7 +97,7 @@ _DURATION_SCHEMA = WithJsonSchema(
         "pattern": r"^([Pp](\d+[Dd])?([Tt](\d+[Hh])?(\d+[Mm])?(\d+(\.\d+)?[Ss])?)?|(\d+(\.\d+)?(ms|s|m|h|d))+)$",
     }
 )
-_SCALAR_SCHEMA = WithJsonSchema({"type": ["string", "number", "boolean"]})
+SCALAR_SCHEMA = WithJsonSchema({"type": ["string", "number", "boolean"]})
 Duration = Annotated[str, AfterValidator(_duration), _DURATION_SCHEMA]
 """ISO-8601 (PT1M30S), or as people write it (90s); up to ten years."""
 SomeDuration = Annotated[str, AfterValidator(_some_duration), _DURATION_SCHEMA]
@@ -237,7 +244,7 @@ class If(_Step):
     """Flow control: one of two lists of tasks, one after another."""
 
     type: Literal["io.kestra.plugin.core.flow.If"]
-    condition: Annotated[str, BeforeValidator(_as_text), _SCALAR_SCHEMA] = Field(
+    condition: Annotated[str, BeforeValidator(as_text), SCALAR_SCHEMA] = Field(
         description="An expression; false are: empty, false, 0, null, none."
     )
     then: Annotated[tuple["AnyTask", ...], Field(strict=False)] = Field(min_length=1, description="Run if it is true.")
@@ -266,12 +273,41 @@ AnyTask = Annotated[
 ]
 
 
+class StopAfter(StrEnum):
+    """How an execution ends that ends its trigger too."""
+
+    SUCCESS = "SUCCESS"
+    WARNING = "WARNING"
+    FAILED = "FAILED"
+    KILLED = "KILLED"
+
+
 class Trigger(_Named):
-    """Starts executions by itself. Kept, not run yet."""
+    """Starts executions by itself. What only polling triggers have a use for is None where it is not said."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow")  # the type's own properties
 
-    worker_group: WorkerGroupRef | None = Field(None, description="Where it is evaluated.")
+    inputs: dict[str, Any] = Field(
+        {}, description="The inputs of its executions; expressions see trigger, vars, labels and flow."
+    )
+    stop_after: Annotated[tuple[Annotated[StopAfter, Field(strict=False)], ...], Field(strict=False)] = Field(
+        (), description="It is disabled after an execution of it that ended so."
+    )
+    interval: Annotated[str, AfterValidator(_interval), _DURATION_SCHEMA] | None = Field(
+        None, description="Polling: how long after one evaluation the next one comes; PT1M unless said."
+    )
+    timeout: SomeDuration | None = Field(
+        None, description="Polling: the longest an evaluation may run on its worker; PT1M unless said."
+    )
+    allow_concurrent: bool | None = Field(
+        None, description="Polling: it is evaluated also while its last execution runs."
+    )
+    worker_group: WorkerGroupRef | None = Field(None, description="Polling: where it is evaluated.")
+
+    @property
+    def properties(self) -> Mapping[str, Any]:
+        """What the type takes, as written."""
+        return self.model_extra or {}
 
     def written(self) -> dict[str, Any]:
         """The trigger as its YAML has it."""
@@ -316,7 +352,7 @@ class Flow(Part):
     id: Id = Field(description="Its name inside the namespace.")
     namespace: Annotated[str, AfterValidator(_namespace)] = Field(description="A dotted name, e.g. company.team.")
     description: Text | None = Field(None, description="For people.")
-    labels: dict[LabelName, Annotated[Text, BeforeValidator(_as_text), _SCALAR_SCHEMA]] = Field(
+    labels: dict[LabelName, Annotated[Text, BeforeValidator(as_text), SCALAR_SCHEMA]] = Field(
         {}, description="Names and texts."
     )
     inputs: Annotated[tuple[Input, ...], Field(strict=False)] = Field(

@@ -7,11 +7,12 @@ it asks for no property that plugin defaults may bring, and knows no groups.
 from collections.abc import Mapping
 from typing import Any
 
-from farhand.kernel.flow.model import CONTROL, Flow, Task
+from farhand.kernel.flow.model import CONTROL, Flow, Part, Task, Trigger
 from farhand.kernel.flow.types import BUILT_IN, TRIGGERS, KnownTypes
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _ANY_TASK = {"$ref": "#/$defs/AnyTask"}
+_FOREIGN = {"additionalProperties": True, "description": "A type of your workers."}
 
 
 def json_schema(known: KnownTypes) -> dict[str, Any]:
@@ -25,12 +26,28 @@ def json_schema(known: KnownTypes) -> dict[str, Any]:
         parts |= own.pop("$defs", {})
         by_type[name] = _of_type(leaf, name, own)
     for name in sorted(known.told - by_type.keys()):
-        by_type[name] = _of_type(leaf, name, {"additionalProperties": True, "description": "A type of your workers."})
-    parts |= by_type
-    parts["AnyTask"] = {
+        by_type[name] = _of_type(leaf, name, _FOREIGN)
+    parts["AnyTask"] = _any_of(by_type, Task)
+    trigger = parts["Trigger"]
+    triggers: dict[str, dict[str, Any]] = {}
+    for name, model in TRIGGERS.items():
+        own = model.model_json_schema()
+        parts |= own.pop("$defs", {})
+        triggers[name] = _of_type(trigger, name, own)
+    for name in sorted(known.triggers - triggers.keys()):
+        triggers[name] = _of_type(trigger, name, _FOREIGN)
+    parts["Trigger"] = _any_of(triggers, Trigger)
+    parts |= by_type | triggers
+    schema["$defs"] = dict(sorted(parts.items()))
+    return {"$schema": _DRAFT, "title": "A Farhand flow", **_tidy(schema)}
+
+
+def _any_of(by_type: Mapping[str, Any], owner: type[Part]) -> dict[str, Any]:
+    """What is of one of the types, each of which has a definition under its name."""
+    return {
         "type": "object",
         "required": ["id", "type"],
-        "properties": {"type": {"enum": sorted(by_type), "description": Task.model_fields["type"].description}},
+        "properties": {"type": {"enum": sorted(by_type), "description": owner.model_fields["type"].description}},
         "allOf": [
             {
                 "if": {"required": ["type"], "properties": {"type": {"const": name}}},
@@ -39,13 +56,10 @@ def json_schema(known: KnownTypes) -> dict[str, Any]:
             for name in sorted(by_type)
         ],
     }
-    parts["Trigger"]["properties"]["type"] = {"enum": sorted(TRIGGERS)}
-    schema["$defs"] = dict(sorted(parts.items()))
-    return {"$schema": _DRAFT, "title": "A Farhand flow", **_tidy(schema)}
 
 
 def _of_type(leaf: Mapping[str, Any], name: str, own: Mapping[str, Any]) -> dict[str, Any]:
-    """What is common to all tasks, and the type's own."""
+    """What is common to all tasks, or to all triggers, and the type's own."""
     return {
         "type": "object",
         "description": own["description"],

@@ -22,20 +22,28 @@ _FIXED: Mapping[str, Collection[str]] = {
 
 
 class TemplateCheck:
-    """Knows what the expressions of one flow can name."""
+    """Knows what some of a flow's expressions can name."""
 
-    def __init__(self, data: Mapping[str, Any], task_ids: Collection[str]) -> None:
-        inputs, variables = data.get("inputs"), data.get("variables")
-        self._there: Mapping[str, Collection[str]] = {
-            **_FIXED,
-            "inputs": [
-                item["id"]
-                for item in (inputs if isinstance(inputs, list) else [])
-                if isinstance(item, dict) and isinstance(item.get("id"), str)
-            ],
-            "vars": list(variables) if isinstance(variables, dict) else [],
-            "outputs": task_ids,
-        }
+    def __init__(self, there: Mapping[str, Collection[str]], open: Collection[str]) -> None:
+        """`there`: names and what is below them; `open`: those of which that is not known."""
+        self._there = there
+        self._open = open
+
+    @classmethod
+    def of_tasks(cls, data: Mapping[str, Any], task_ids: Collection[str]) -> "TemplateCheck":
+        """For what is rendered for an execution's tasks."""
+        inputs = data.get("inputs")
+        ids = [
+            item["id"]
+            for item in (inputs if isinstance(inputs, list) else [])
+            if isinstance(item, dict) and isinstance(item.get("id"), str)
+        ]
+        return cls({**_FIXED, "inputs": ids, "vars": _variables(data), "outputs": task_ids}, _OPEN)
+
+    @classmethod
+    def of_trigger(cls, data: Mapping[str, Any], *also: str) -> "TemplateCheck":
+        """For what is rendered for a trigger, before there is an execution."""
+        return cls({"flow": _FIXED["flow"], "vars": _variables(data)}, ("labels", "envs", *also))
 
     def of(self, text: str, *, names: bool, at_scheduler: bool) -> Iterator[tuple[str, Severity]]:
         """What is wrong with a template: whether it can be read, and, if `names`, whether what it names is there.
@@ -55,13 +63,18 @@ class TemplateCheck:
         root = name[0]
         if root == "envs" and at_scheduler:
             return "`envs` are a worker's; the scheduler renders this before a worker is chosen"
-        if root in _OPEN:
+        if root in self._open:
             return ""
         if root not in self._there:
-            return f"`{path_text([root])}` is not defined" + _hint(root, [*self._there, *_OPEN])
+            return f"`{path_text([root])}` is not defined" + _hint(root, [*self._there, *self._open])
         if len(name) > 1 and name[1] not in self._there[root]:
             return f"`{path_text(name[:2])}` is not defined" + _hint(name[1], self._there[root])
         return ""
+
+
+def _variables(data: Mapping[str, Any]) -> list[str]:
+    variables = data.get("variables")
+    return list(variables) if isinstance(variables, dict) else []
 
 
 def _hint(name: str, there: Collection[str]) -> str:

@@ -1,14 +1,14 @@
 """What pydantic finds wrong, in the words of who writes flows, and at its place in the flow."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from farhand.kernel.flow import model
 from farhand.kernel.flow.source import Path
-from farhand.kernel.flow.types import BUILT_IN, script
+from farhand.kernel.flow.types import BUILT_IN, TRIGGERS, script
 from farhand.kernel.kinds import kind
 from farhand.kernel.names import near_matches, shown
 
@@ -124,18 +124,33 @@ def _unknown(path: Path, data: Any, root: type[BaseModel], whose: str) -> str:
     name = str(path[-1])
     owner: type[BaseModel] = root
     if holder := next((step for step in reversed(path[:-1]) if isinstance(step, str)), None):
-        whose = holder if holder in _PARTS else str(at(data, path[:-1]).get("type"))
-        owner = _PARTS.get(holder) or model.CONTROL[whose]
+        type_name = str(at(data, path[:-1]).get("type"))
+        control = None if holder in _PARTS else model.CONTROL.get(type_name)
+        whose = holder if control is None else type_name
+        owner = control or _PARTS.get(holder) or _inside(root, holder)
     if owner in model.CONTROL.values() and name in _LEAVES_ALONE:
         also = ", or on the flow" if name == "workerGroup" else ""
         return f"has no meaning here: flow control runs on no worker. Put it on the tasks inside{also}"
     known = known_names(owner)
     if whose in BUILT_IN:
         known += known_names(model.Task)
+    elif whose in TRIGGERS:
+        known += known_names(model.Trigger)
     near = near_matches(name, known)
     return f"is no property of {whose}. " + (
         f"Did you mean {' or '.join(near)}?" if near else f"It has {', '.join(known)}."
     )
+
+
+def _inside(owner: type[BaseModel], name: str) -> type[BaseModel]:
+    """The model of what a property of the owner holds."""
+    waiting = [field.annotation for key, field in owner.model_fields.items() if (field.alias or key) == name]
+    while waiting:
+        each: Any = waiting.pop()
+        if isinstance(each, type) and issubclass(each, BaseModel):
+            return each
+        waiting += get_args(each)
+    raise AssertionError(f"{name} of {owner.__name__} is not told by a model")
 
 
 _LEAVES_ALONE = ("timeout", "retry", "workerGroup", "onWorkerLost")

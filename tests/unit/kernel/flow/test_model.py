@@ -12,7 +12,7 @@ from farhand.kernel.resolution import Fallback
 from farhand.worker.tasks.base import InstantTaskType, TaskType
 from farhand.worker.tasks.registry import built_in
 
-EVERYTHING = """
+EVERYTHING = r"""
 id: all
 namespace: company.team
 description: What a flow can say.
@@ -43,7 +43,32 @@ tasks:
         else: [{id: no, type: farhand.core.Noop}]
       - {id: beside, type: farhand.core.Noop}
 errors: [{id: tell, type: io.kestra.plugin.core.log.Log, message: failed}]
-triggers: [{id: nightly, type: io.kestra.plugin.core.trigger.Schedule, cron: 0 3 * * *}]
+triggers:
+  - id: nightly
+    type: io.kestra.plugin.core.trigger.Schedule
+    cron: 0 3 * * *
+    timezone: Europe/Berlin
+    recoverMissedSchedules: LAST
+    inputs: {size: 7}
+    stopAfter: [FAILED, KILLED]
+  - id: look
+    type: io.kestra.plugin.core.http.Trigger
+    uri: http://127.0.0.1/{{ vars.deep }}
+    options: {followRedirects: false}
+    responseCondition: "{{ response.body == 'ready' }}"
+    interval: PT30S
+    timeout: PT5S
+    allowConcurrent: true
+    workerGroup: {key: edge, fallback: FAIL}
+  - id: files
+    type: io.kestra.plugin.fs.local.Trigger
+    disabled: true
+    from: /data/in
+    regExp: .*\.csv
+    recursive: true
+    action: MOVE
+    moveDirectory: /data/done
+    maxFiles: 10
 pluginDefaults: [{type: io.kestra.plugin.scripts, forced: true, values: {timeout: PT2M, env: {B: "2"}}}]
 """
 

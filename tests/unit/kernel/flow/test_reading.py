@@ -387,17 +387,13 @@ def test_the_scheduler_knows_no_envs() -> None:
     ]
 
 
-def test_triggers_are_kept_with_a_warning_and_checked() -> None:
-    trigger = "type: io.kestra.plugin.core.trigger.Schedule, cron: '* * * * *'"
+def test_a_triggers_id_type_and_group_are_checked_like_a_tasks() -> None:
+    trigger = "type: io.kestra.plugin.core.http.Trigger, uri: 'http://x'"
     reading = read(f"{HEAD}tasks: [{{id: x, {LOG}}}]\ntriggers: [{{id: t, {trigger}, workerGroup: {{key: gpu}}}}]")
-    assert [str(problem) for problem in reading.problems] == [
-        "line 4, column 1: triggers: are kept, and do not start executions yet"
-    ]
-    assert reading.flow is not None and reading.flow.triggers[0].id == "t"
+    assert reading.problems == [] and reading.flow is not None and reading.flow.triggers[0].id == "t"
     assert told(
         f"{HEAD}tasks: [{{id: x, {LOG}}}]\ntriggers: [{{id: x, type: Schedule, workerGroup: {{key: gpuu}}}}]"
     ) == [
-        "line 4, column 1: triggers: are kept, and do not start executions yet",
         "line 4, column 17: triggers[0].id: 'x' is the id of tasks[0] already, in line 3",
         "line 4, column 26: triggers[0].type: there is no trigger type 'Schedule'. "
         "Did you mean io.kestra.plugin.core.trigger.Schedule?",
@@ -519,3 +515,10 @@ def test_nothing_in_a_problem_can_paint_a_terminal() -> None:
         '"\\e[31mred": 1\n"\\e[0m": 2\nid: "\\e"\ntasks: [{id: x, type: "\\e", workerGroup: {key: "\\e"}}]'
     ):
         assert problem.isprintable()
+
+
+def test_an_unknown_property_of_a_map_inside_of_a_task_is_told() -> None:
+    task = "type: io.kestra.plugin.core.http.Request, uri: x, options: {allowFaild: true}"
+    assert told(f"{HEAD}tasks: [{{id: x, {task}}}]") == [
+        "line 3, column 77: tasks[0].options.allowFaild: is no property of options. Did you mean allowFailed?"
+    ]

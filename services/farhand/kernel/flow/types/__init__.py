@@ -1,4 +1,4 @@
-"""Task types: which there are, and what each takes.
+"""Task types and trigger types: which there are, and what each takes.
 
 The built-in ones have a model of their properties each. Types that workers brought
 along are known by name alone: what they take only they know.
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from farhand.kernel.flow.model import CONTROL
-from farhand.kernel.flow.types import core, http, script
+from farhand.kernel.flow.types import core, http, local, schedule, script
 from farhand.kernel.flow.types.properties import Properties
 from farhand.kernel.names import near_matches, shown
 
@@ -26,13 +26,14 @@ BUILT_IN: Mapping[str, type[Properties]] = {
 }
 """What runs on workers, and its properties."""
 
-TRIGGERS = frozenset(
-    {
-        "io.kestra.plugin.core.trigger.Schedule",
-        "io.kestra.plugin.core.http.Trigger",
-        "io.kestra.plugin.fs.local.Trigger",
-    }
-)
+SCHEDULE = "io.kestra.plugin.core.trigger.Schedule"
+
+TRIGGERS: Mapping[str, type[Properties]] = {
+    SCHEDULE: schedule.Schedule,
+    "io.kestra.plugin.core.http.Trigger": http.Trigger,
+    "io.kestra.plugin.fs.local.Trigger": local.Trigger,
+}
+"""What starts executions, and its properties. All but Schedule are polling triggers, evaluated on workers."""
 
 RUNNERS = frozenset({"io.kestra.plugin.core.runner.Process"})
 
@@ -56,7 +57,7 @@ class KnownTypes:
     @property
     def inheriting(self) -> frozenset[str]:
         """All that plugin defaults can be for."""
-        return self.told | BUILT_IN.keys() | TRIGGERS | RUNNERS
+        return self.told | BUILT_IN.keys() | TRIGGERS.keys() | RUNNERS
 
     def near_prefix(self, pattern: str) -> str:
         """A hint for a prefix of types that matches none."""
@@ -73,10 +74,18 @@ class KnownTypes:
             return f"{name} is a trigger's type: put it under triggers"
         return f"there is no task type {shown(name, 200)}" + _hint(name, self.tasks)
 
-    @staticmethod
-    def why_no_trigger(name: str) -> str:
+    @property
+    def triggers(self) -> frozenset[str]:
+        """All that a trigger can be."""
+        return self.told | TRIGGERS.keys()
+
+    def why_no_trigger(self, name: str) -> str:
         """Why a trigger can't be of the type, with near matches; empty: it can."""
-        return "" if name in TRIGGERS else f"there is no trigger type {shown(name, 200)}" + _hint(name, TRIGGERS)
+        if name in self.triggers:
+            return ""
+        if name in BUILT_IN or name in CONTROL:
+            return f"{name} is a task's type: put it under tasks"
+        return f"there is no trigger type {shown(name, 200)}" + _hint(name, self.triggers)
 
 
 def _hint(name: str, known: frozenset[str]) -> str:
