@@ -90,7 +90,7 @@ class Stage:
         async with connection.transaction():
             key = await allot_execution_key(connection)
             flow_key = await keep_flow(connection, "main", flow.namespace, flow.id, 1, digest, definition)
-            new = NewExecution(key, flow_key, "main", flow.namespace, flow.id, 1, "{}", "{}", None, None)
+            new = NewExecution(key, flow_key, "main", flow.namespace, flow.id, 1, "{}", "{}", None, None, None)
             await create_execution(connection, new)
         return key
 

@@ -8,7 +8,6 @@ have confirmed that nothing starts any more, as with the kill of a job (P9).
 
 import asyncio
 import hashlib
-import json
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,16 +19,13 @@ from farhand.kernel.errors import InvalidArgument, RequestIdReused, Unavailable
 from farhand.kernel.flow import Flow, check_inputs
 from farhand.runtime.crash_points import reach
 from farhand.runtime.database import database_error
-from farhand.runtime.telemetry import announce_span
 from farhand.scheduler.core.execution import FINAL, ExecutionState
 from farhand.scheduler.loops.changes import Changes, ExecutionWatch
+from farhand.scheduler.loops.creating import Creation, create
 from farhand.scheduler.loops.flow_source import FetchedFlow
 from farhand.scheduler.store.executions import (
-    NewExecution,
     allot_execution_key,
     ask_kill,
-    create_execution,
-    keep_flow,
     read_kill,
     recall_request,
     remember_request,
@@ -109,7 +105,9 @@ class Executions:
         inputs, wrong = check_inputs(flow, order.inputs)
         if wrong:
             raise InvalidArgument.of(*wrong)
-        traceparent = announce_span(order.parent)
+        creation = Creation(
+            order.tenant, flow, fetched.revision, fetched.definition, inputs, order.labels, parent=order.parent
+        )
         async with self._pool.acquire() as connection, connection.transaction():
             key = await allot_execution_key(connection)
             if order.request_id and not await remember_request(
@@ -119,24 +117,7 @@ class Executions:
                 if found is None:
                     raise Unavailable("The request_id's memory is just being cleared; try again.")
                 return _same(order, *found), False
-            flow_key = await keep_flow(
-                connection, order.tenant, flow.namespace, flow.id, fetched.revision, digest, fetched.definition
-            )
-            await create_execution(
-                connection,
-                NewExecution(
-                    key,
-                    flow_key,
-                    order.tenant,
-                    flow.namespace,
-                    flow.id,
-                    fetched.revision,
-                    json.dumps(inputs, ensure_ascii=False),
-                    json.dumps({**flow.labels, **order.labels}, ensure_ascii=False),
-                    traceparent or None,
-                    order.parent or None,
-                ),
-            )
+            await create(connection, key, creation)
         return key, True
 
     def _parsed(self, digest: bytes, definition: str) -> Flow:

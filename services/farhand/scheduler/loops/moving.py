@@ -151,6 +151,7 @@ class Moving:
             run=id,
             run_id=task_run_id(self.keys[id]),
             run_created_at=self.runs[id].created_at,
+            trigger=self.locked.trigger,
         )
 
     # ── what came of a Begin ──

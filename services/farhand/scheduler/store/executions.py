@@ -32,6 +32,7 @@ class NewExecution(NamedTuple):
     flow_revision: int
     inputs: str  # JSON
     labels: str  # JSON
+    trigger: str | None  # JSON
     traceparent: str | None
     parent_span: str | None
 
@@ -48,6 +49,7 @@ class Locked:
     flow_revision: int
     inputs: Mapping[str, Any]
     labels: Mapping[str, str]
+    trigger: Mapping[str, Any] | None
     traceparent: str | None
     parent_span: str | None
     created_at: datetime
@@ -280,6 +282,7 @@ def _locked(row: Record) -> Locked:
         row["flow_revision"],
         json.loads(row["inputs"]),
         json.loads(row["labels"]),
+        json.loads(row["trigger"]) if row["trigger"] else None,
         row["traceparent"],
         row["parent_span"],
         row["created_at"],

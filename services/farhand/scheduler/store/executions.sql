@@ -30,8 +30,8 @@ SELECT nextval('scheduler.execution_key');
 -- With it, in one statement, that there is something to do.
 WITH created AS (
     INSERT INTO scheduler.execution (key, flow_key, tenant, namespace, flow_id, flow_revision, state, inputs, labels,
-                                     traceparent, parent_span, created_at, states, state_times)
-    VALUES ($1, $2, $3, $4, $5, $6, 'CREATED', $7, $8::text::jsonb, $9, $10, now(), '{CREATED}', ARRAY[now()])
+                                     trigger, traceparent, parent_span, created_at, states, state_times)
+    VALUES ($1, $2, $3, $4, $5, $6, 'CREATED', $7, $8::text::jsonb, $9, $10, $11, now(), '{CREATED}', ARRAY[now()])
     RETURNING key
 )
 INSERT INTO scheduler.step_due (execution_key) SELECT key FROM created;
@@ -58,7 +58,7 @@ SELECT extract(epoch FROM due_at - now())::float8 FROM scheduler.step_due WHERE 
 -- Those of these that nobody else moves now, as they are. The others stay due: whoever has them took
 -- away only what was due before it looked.
 SELECT e.key, e.flow_key, e.tenant, e.namespace, e.flow_id, e.flow_revision, e.state, e.inputs, e.labels::text AS labels,
-       e.traceparent, e.parent_span, e.created_at, e.kill_at, e.message, now() AS now,
+       e.trigger, e.traceparent, e.parent_span, e.created_at, e.kill_at, e.message, now() AS now,
        CASE WHEN e.wake_at > now() THEN e.wake_at END AS wake_at
 FROM unnest($1::bigint[]) AS w(key) JOIN scheduler.execution e ON e.key = w.key
 ORDER BY e.key FOR NO KEY UPDATE OF e SKIP LOCKED;
