@@ -1,7 +1,7 @@
 # Farhand from a fresh clone. Needed: make, and Python >= 3.11 with venv; for `make test` Node >= 20 too.
 #
 #   make demo     a mesh on this machine, with something to watch (ARGS=--keep leaves it running)
-#   make test     lint and every test
+#   make test     lint and every test (JOBS=1: one at a time)
 #   make lint     ruff and mypy
 #   make bench    throughput and latency, beside bare SQL
 #   make mutants  breaks one guarantee at a time and prints which test caught it
@@ -20,6 +20,7 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+JOBS := 2
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 NODE_CLIENT := tests/clients/node
 NODE_INSTALLED := $(NODE_CLIENT)/node_modules/.package-lock.json
@@ -31,7 +32,7 @@ demo: $(INSTALLED)
 	@$(BIN)/farhand demo $(ARGS)
 
 test: lint $(NODE_INSTALLED)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check
