@@ -9,6 +9,7 @@ again with 0 where it is not set so.
 
 import argparse
 import contextlib
+import logging
 import os
 import sys
 import time
@@ -67,8 +68,9 @@ def _play_all(seeds: Iterable[int], sabotage: str | None, jobs: int) -> Iterator
 
 
 def _silence() -> None:
-    """Of a world that is over, coroutines are closed in the middle."""
+    """Of a world that is over, coroutines are closed in the middle; what they complain of, nobody is to read."""
     sys.unraisablehook = lambda _: None
+    logging.lastResort = None
 
 
 def _sabotages(seeds: Sequence[int], jobs: int) -> int:
