@@ -28,6 +28,7 @@ from tests.fixtures.scheduler_with_flows import run_state, state_of
 from tests.tasks import SHELL
 
 ENDED = ("SUCCESS", "WARNING", "FAILED", "KILLED")
+ELSEWHERE = {"execution kill marked", "execution created", "place taken", "places given"}  # below; test_place_…
 TASKS = ("first", "left", "right", "flaky", "last")
 
 
@@ -86,7 +87,7 @@ async def until(mesh: Mesh, id: str, *states: str) -> execution_pb2.Execution:
 
 
 @pytest.mark.parametrize("time", [1, 3])
-@pytest.mark.parametrize("point", sorted({*OF_EXECUTIONS} - {"execution kill marked", "execution created"}))
+@pytest.mark.parametrize("point", sorted({*OF_EXECUTIONS} - ELSEWHERE))
 async def test_a_death_in_a_step_runs_every_task_once(mesh: Mesh, tmp_path: Path, point: str, time: int) -> None:
     await mesh.add_registry()
     scheduler = await mesh.add_scheduler(FARHAND_CRASH_POINT=f"{point}:{time}")

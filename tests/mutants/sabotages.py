@@ -14,6 +14,7 @@ STORE = "tests/store/scheduler/test_queue.py"
 GUARDS = "tests/store/scheduler/test_job_guards.py"
 CONNECT = "tests/rpc/scheduler/test_connect.py"
 STEPPING = "tests/store/scheduler/test_stepping.py"
+PLACES = "tests/store/scheduler/test_places.py"
 SUBMIT = "tests/rpc/scheduler/test_submit_once.py"
 SEEDS = "tests/simulation/test_seeds.py::test_no_seed_breaks_a_guarantee"
 FAULTS = "tests/e2e/test_faults.py"
@@ -352,6 +353,22 @@ SABOTAGES = [
         "ORDER BY e.key FOR NO KEY UPDATE OF e SKIP LOCKED;\n",
         "ORDER BY e.key;\n",
         (STEPPING,),
+    ),
+    Sabotage(
+        "places are counted without the flow's lock",
+        "P1",
+        f"{SCHEDULER}/store/places.sql",
+        "WHERE tenant = $1 AND namespace = $2 AND flow_id = $3 FOR NO KEY UPDATE;\n",
+        "WHERE tenant = $1 AND namespace = $2 AND flow_id = $3;\n",
+        (PLACES,),
+    ),
+    Sabotage(
+        "an execution that ends keeps its place",
+        "P2",
+        f"{SCHEDULER}/store/places.sql",
+        "DELETE FROM scheduler.place p USING unnest($1::bigint[]) AS w(key) WHERE p.execution_key = w.key;\n",
+        "DELETE FROM scheduler.place p USING unnest($1::bigint[]) AS w(key) WHERE p.execution_key = -w.key;\n",
+        (PLACES,),
     ),
     Sabotage(
         "an execution that is to be killed begins more tasks",

@@ -45,6 +45,7 @@ from farhand.scheduler.loops.janitor import Janitor
 from farhand.scheduler.loops.kills import Kills
 from farhand.scheduler.loops.leader import Leader
 from farhand.scheduler.loops.logs import LogWriter
+from farhand.scheduler.loops.places import Places
 from farhand.scheduler.loops.reads import JobReads
 from farhand.scheduler.loops.rebalance import Rebalance
 from farhand.scheduler.loops.report import Report
@@ -223,8 +224,9 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
         )
         executions = VisibleExecutions(reading)
         file_reads = FileReads(files)
+        flow_source = FlowSource(channel)
         execution_rooms = ExecutionRooms(
-            orders=Executions(pool, FlowSource(channel), changes, signals),
+            orders=Executions(pool, flow_source, changes, signals),
             executions=executions,
             watching=ExecutionWatching(executions, changes, poll),
             tails=ExecutionTails(executions, rooms.tails, changes, poll),
@@ -243,7 +245,7 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
         )
         health = add_standard_services(server, SERVICE_NAMES)
 
-        for_report, for_upkeep, for_files = hot(), hot(), hot()
+        for_report, for_upkeep, for_files, for_places = hot(), hot(), hot(), hot()
 
         async def lead() -> None:
             async with asyncio.TaskGroup() as work:
@@ -251,6 +253,7 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
                 work.create_task(deletion.run())
                 work.create_task(Upkeep(for_upkeep, replica=replica, retention=settings.retention).run())
                 work.create_task(ForgottenFiles(for_files, files).run())
+                work.create_task(Places(for_places, flow_source, signals.wake_steps).run())
 
         async with asyncio.TaskGroup() as siblings:
             loops = [

@@ -1,125 +1,34 @@
 """Steps of executions on real PostgreSQL: by two replicas at once, done twice, and with what fails in them."""
 
 import asyncio
-import hashlib
-import json
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
 import pytest
 
 from farhand.kernel.errors import Unavailable
-from farhand.runtime.database import connect
 from farhand.scheduler.core import preparation
-from farhand.scheduler.core.declared import Declared, Group, Tenant
 from farhand.scheduler.core.execution_step import step as step_
-from farhand.scheduler.core.preparation import Prepared
 from farhand.scheduler.loops import moving, stepping
 from farhand.scheduler.loops.group_commit import HotConnection
 from farhand.scheduler.loops.kills import KILLED
-from farhand.scheduler.loops.stepping import Stepped, Stepping
+from farhand.scheduler.loops.stepping import Stepped
 from farhand.scheduler.loops.steps import Steps
 from farhand.scheduler.store import executions
 from farhand.scheduler.store.executions import (
     MovedRow,
-    NewExecution,
     add_due,
-    allot_execution_key,
-    create_execution,
-    executions_due,
-    keep_flow,
     kill_jobs,
     move_executions,
 )
 from farhand.scheduler.store.groups import end_waiting, settle_group
 from farhand.scheduler.store.queue import give_back
 from tests.fixtures.scheduler_rows import no_log
-from tests.fixtures.scheduler_store import WRITER, MeshStore
-from tests.fixtures.scheduler_with_flows import a_flow, flow_of, indented, noop
+from tests.fixtures.scheduler_store import WRITER
+from tests.fixtures.scheduler_with_flows import a_flow, indented, noop
+from tests.fixtures.stepping_stage import Replica, Stage
 from tests.tasks import NOOP
-
-DECLARED = Declared.of(1, [Tenant("main", default_worker_group="g")], [], [Group("g", "g")])
-
-
-def encode_task(prepared: Prepared) -> bytes:
-    return json.dumps([prepared.type, dict(prepared.properties)]).encode()
-
-
-@dataclass
-class Replica:
-    """One that steps, on a connection of its own."""
-
-    connection: asyncpg.Connection
-    declared: Declared = DECLARED
-    stepping: Stepping = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.stepping = Stepping(
-            lambda: self.declared,
-            writer=f"replica-{id(self)}/steps",
-            encode_log=no_log,
-            encode_task=encode_task,
-            decode_outputs=lambda outputs: json.loads(outputs),
-            payload_limit=1 << 20,
-        )
-
-    async def step(self, *keys: int, asked: bool = False) -> Stepped:
-        return await self.stepping.write(self.connection, keys, keys if asked else ())
-
-
-@dataclass
-class Stage:
-    """Executions in the tables of a store with one group, "g"."""
-
-    url: str
-    store: MeshStore
-    replica: Replica
-    more: list[asyncpg.Connection] = field(default_factory=list)
-
-    async def another(self) -> Replica:
-        self.more.append(await connect(self.url, hot=True))
-        return Replica(self.more[-1])
-
-    async def execution(self, source: str) -> int:
-        """An execution, due at once."""
-        flow = flow_of(source)
-        connection, definition = self.store.connection, flow.to_json()
-        digest = hashlib.sha256(definition.encode()).digest()
-        async with connection.transaction():
-            key = await allot_execution_key(connection)
-            flow_key = await keep_flow(connection, "main", flow.namespace, flow.id, 1, digest, definition)
-            new = NewExecution(key, flow_key, "main", flow.namespace, flow.id, 1, "{}", "{}", None, None, None)
-            await create_execution(connection, new)
-        return key
-
-    async def due(self) -> list[int]:
-        return sorted(await executions_due(self.store.connection, 1000))
-
-    async def state(self, key: int) -> str:
-        return str(await self.store.connection.fetchval("SELECT state FROM scheduler.execution WHERE key = $1", key))
-
-    async def runs(self, key: int) -> list[tuple[str, int, str]]:
-        rows = await self.store.connection.fetch(
-            "SELECT task_id, attempt, state FROM scheduler.task_run WHERE execution_key = $1 ORDER BY key", key
-        )
-        return [tuple(row) for row in rows]
-
-    async def jobs(self, key: int) -> list[int]:
-        rows = await self.store.connection.fetch(
-            "SELECT job_key FROM scheduler.task_run WHERE execution_key = $1 AND job_key IS NOT NULL ORDER BY key", key
-        )
-        return [row["job_key"] for row in rows]
-
-
-@pytest.fixture
-async def stage(fresh_database: str, mesh_store: MeshStore) -> AsyncIterator[Stage]:
-    connection = await connect(fresh_database, hot=True)
-    stage = Stage(fresh_database, mesh_store, Replica(connection))
-    yield stage
-    for each in (connection, *stage.more):
-        await each.close()
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from farhand.kernel.flow.levels import levels, wait_timeout
 from farhand.kernel.flow.model import (
     CONTROL,
     AnyTask,
+    Behavior,
+    Concurrency,
     Flow,
     If,
     Input,
@@ -41,6 +43,8 @@ from farhand.kernel.flow.types import KnownTypes
 __all__ = [
     "CONTROL",
     "AnyTask",
+    "Behavior",
+    "Concurrency",
     "Declaration",
     "Declares",
     "Flow",

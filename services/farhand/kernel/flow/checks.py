@@ -24,8 +24,6 @@ from farhand.kernel.flow.types.properties import Properties
 from farhand.kernel.flow.wording import at, known_names, told
 from farhand.kernel.names import check_group_key, group_key, shown
 
-NOT_YET = frozenset({"concurrency"})  # properties of a flow that a later version brings
-
 MOST_EXPRESSIONS = 5_000  # of a flow
 
 _COMMON = frozenset(known_names(Task))
@@ -149,8 +147,6 @@ class Checks:
                 continue
 
     def _flow(self) -> None:
-        for name in NOT_YET & self._data.keys():
-            self._tell((name,), "is not there yet: leave it out", key=True)
         self._group((), self._data)
         for name in ("labels", "variables"):
             for path, _ in self._found_templates((name,)):

@@ -346,6 +346,23 @@ class Input(Part):
     description: Text | None = Field(None, description="For people.")
 
 
+class Behavior(StrEnum):
+    """What becomes of an execution that comes when its flow's places are all taken."""
+
+    QUEUE = "QUEUE"  # it waits for its turn
+    CANCEL = "CANCEL"  # it ends at once, KILLED
+    FAIL = "FAIL"  # it ends at once, FAILED
+
+
+class Concurrency(Part):
+    """How many executions of a flow run at a time."""
+
+    limit: int = Field(ge=1, le=1_000_000, description="At most this many executions at a time.")
+    behavior: Annotated[Behavior, Field(strict=False)] = Field(
+        Behavior.QUEUE, description="What becomes of one more: QUEUE (it waits), CANCEL (it is KILLED), or FAIL."
+    )
+
+
 class Flow(Part):
     """A flow."""
 
@@ -369,6 +386,9 @@ class Flow(Part):
     worker_group: WorkerGroupRef | None = Field(None, description="Where tasks run that do not say otherwise.")
     triggers: Annotated[tuple[Trigger, ...], Field(strict=False)] = Field(
         (), max_length=100, description="What starts executions."
+    )
+    concurrency: Concurrency | None = Field(
+        None, description="How many executions of the flow run at a time; the newest revision's word counts for all."
     )
 
     MOST_TASKS: ClassVar[int] = 1000

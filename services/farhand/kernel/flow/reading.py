@@ -58,16 +58,15 @@ def read_flow(
     problems = list(source.problems)
     flow = None
     if isinstance(data, dict):
-        shape = {name: value for name, value in data.items() if name not in checks.NOT_YET}
         if too_many := checks.too_many_tasks(source):
             problems.append(too_many)
         else:
             try:
-                flow = Flow.model_validate(shape)
+                flow = Flow.model_validate(data)
             except ValidationError as error:
                 problems += [
                     source.problem(path, message, key=is_name)
-                    for path, message, is_name in islice(told(error, shape, Flow, "a flow"), MOST_PROBLEMS + 1)
+                    for path, message, is_name in islice(told(error, data, Flow, "a flow"), MOST_PROBLEMS + 1)
                 ]
             problems += checks.Checks(source, known, declarations, check_group).problems()
     elif not problems:

@@ -19,6 +19,7 @@ _PARTS: Mapping[str, type[BaseModel]] = {
     "retry": model.Retry,
     "namespaceFiles": script.NamespaceFiles,
     "taskRunner": script.ProcessRunner,
+    "concurrency": model.Concurrency,
 }
 """What the parts of a flow are, by the property that holds them or their list."""
 

@@ -33,7 +33,7 @@ from farhand.scheduler.core.task_run import Run, RunId, RunState
 class ExecutionState(StrEnum):
     """Where an execution is."""
 
-    CREATED = "CREATED"  # recorded, and nothing of it has begun
+    CREATED = "CREATED"  # recorded, and nothing of it has begun; also while it waits for its turn
     RUNNING = "RUNNING"  # it runs; also while its tasks wait for workers
     KILLING = "KILLING"  # to be ended; some of it has not ended yet
     RETRYING = "RETRYING"  # all that is left to do is to try a task again, later
@@ -65,6 +65,7 @@ class Execution:
     kill_at: datetime | None = None  # when a kill was asked for; None: never
     message: str = ""  # why it did, or will, not succeed
     wake_at: datetime | None = None  # the earliest step that is already due later than now; None: there is none
+    waits: bool = False  # CREATED: its flow's places are taken (places.py)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ A kill that is asked for, or a task run that is KILLED (its fallback is CANCEL, 
 job was killed), ends the execution KILLED: nothing begins from then on, `errors` do
 not run, what waits ends, what runs is killed and waited for. Before it begins
 anything a step looks for such a task run everywhere.
+
+Of an execution that waits for its turn (places.py) nothing follows but a kill.
 """
 
 from collections.abc import Mapping, Sequence
@@ -66,7 +68,7 @@ def step(flow: Flow, execution: Execution, runs: Mapping[RunId, Run], *, now: da
     `flow` is that of a plan, with all that its tasks inherit. `runs` are all task runs of the execution, each under
     its id. Deterministic, and of an execution that has ended always empty. Costs time in proportion to the runs.
     """
-    if execution.state in execution_.FINAL:
+    if execution.state in execution_.FINAL or (execution.waits and execution.kill_at is None):
         return []
     return _Walk(flow, execution, runs, now).effects()
 
@@ -286,6 +288,8 @@ class _Walk:
             self._effects.append(Move(to, message))
 
     def _killed_by(self) -> str:
+        if self._execution.waits:
+            return "A kill was asked for while it waited for its turn."
         if self._execution.kill_at is not None or self._cancelled is None:
             return "A kill was asked for."
         return killed_by(self._cancelled)

@@ -2,7 +2,9 @@
 
 Inside of a transaction that the caller began, and in which it writes whatever is to be
 true together with the execution: that a request is answered, that a tick has fired.
-After the commit the caller tells it (`Signals.execution_due`).
+After the commit the caller tells it (`Signals.execution_due`). Several in one
+transaction are created in the order of tenant, namespace and flow, since flows that
+bound how many of their executions run are locked here (`store/places.sql`).
 """
 
 import hashlib
@@ -14,9 +16,14 @@ from typing import Any
 from asyncpg import Connection
 
 from farhand.kernel.flow import Flow
+from farhand.runtime.crash_points import reach
 from farhand.runtime.telemetry import announce_span
 from farhand.scheduler.core.execution import ExecutionState
+from farhand.scheduler.core.places import Entry, enter, limit_of, why_not
 from farhand.scheduler.store.executions import NewExecution, create_execution, keep_flow
+from farhand.scheduler.store.places import FlowName, count_places, give_places, hold_limit, take_place
+
+_ENDED = {Entry.FAILS: ExecutionState.FAILED, Entry.CANCELLED: ExecutionState.KILLED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +38,19 @@ class Creation:
     labels: Mapping[str, str]  # beside the flow's, which they win over
     trigger: Mapping[str, Any] | None = None  # what `trigger` is in its expressions; JSON
     parent: str = ""  # the traceparent that its trace goes on from
+    restart_of: int | None = None  # the execution that it goes on from,
+    replay_of: int | None = None  # or that it repeats
 
 
 async def create(connection: Connection, key: int, creation: Creation) -> ExecutionState:
     """Create it under a key that was allotted to it (`allot_execution_key`). Answers the state in which it is:
-    CREATED, and then it is due."""
+    CREATED, and then it is due, or waits for its turn; FAILED or KILLED, where its flow's `concurrency` says so."""
     flow = creation.flow
     digest = hashlib.sha256(creation.definition.encode()).digest()
     flow_key = await keep_flow(
         connection, creation.tenant, flow.namespace, flow.id, creation.revision, digest, creation.definition
     )
+    ended, message = await _enter(connection, key, creation)
     await create_execution(
         connection,
         NewExecution(
@@ -53,11 +63,31 @@ async def create(connection: Connection, key: int, creation: Creation) -> Execut
             _json(creation.inputs),
             _json({**flow.labels, **creation.labels}),
             None if creation.trigger is None else _json(creation.trigger),
-            announce_span(creation.parent) or None,
+            creation.restart_of,
+            creation.replay_of,
+            None if ended else announce_span(creation.parent) or None,  # what never runs has no trace
             creation.parent or None,
+            ended,
+            message,
         ),
     )
-    return ExecutionState.CREATED
+    return ended or ExecutionState.CREATED
+
+
+async def _enter(connection: Connection, key: int, creation: Creation) -> tuple[ExecutionState | None, str | None]:
+    """Its place, or its place in the line; or how it ends instead, and why."""
+    name = FlowName(creation.tenant, creation.flow.namespace, creation.flow.id)
+    held = await hold_limit(connection, name, limit_of(creation.flow, creation.revision))
+    if held is None:
+        return None, None
+    await give_places(connection, [held.key])  # those that wait come first, where a newer revision allows more
+    taken, waits = await count_places(connection, held.key)
+    entry = enter(held.limit, taken=taken, waits=waits)
+    if entry in _ENDED:
+        return _ENDED[entry], why_not(held.limit, taken)
+    await take_place(connection, held.key, key, waits=entry is Entry.WAITS)
+    reach("place taken")
+    return None, None
 
 
 def _json(value: Mapping[str, Any]) -> str:

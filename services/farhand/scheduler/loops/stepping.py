@@ -11,7 +11,7 @@ An execution whose step raises is ended by itself (INTERNAL) and harms no other.
 import logging
 import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from asyncpg import Connection, Record
@@ -21,7 +21,7 @@ from farhand.kernel.job_id import execution_id
 from farhand.runtime.crash_points import reach
 from farhand.runtime.telemetry import sampled
 from farhand.scheduler.core.declared import Declared
-from farhand.scheduler.core.execution import Begin, BeginAgain
+from farhand.scheduler.core.execution import Begin, BeginAgain, ExecutionState
 from farhand.scheduler.core.preparation import (
     NAMED_OUTPUTS_LIMIT,
     Prepared,
@@ -53,6 +53,7 @@ from farhand.scheduler.store.executions import (
     update_runs,
 )
 from farhand.scheduler.store.groups import EncodeLog, Ending, end_waiting
+from farhand.scheduler.store.places import executions_that_wait, free_places
 from farhand.scheduler.store.queue import LaneName, Lanes, NewJob, allot_keys, apply_fallbacks, insert_jobs
 from farhand.scheduler.store.sql import SQL
 
@@ -148,6 +149,7 @@ class Stepping:
             held = [execution.key for execution in locked]
             await take_due(connection, held)
             runs = await read_runs(connection, held)
+            locked = await _with_turns(connection, locked)
             moving = [Moving(execution, runs[execution.key], execution.key in asked) for execution in locked]
             mistakes: list[Mistake] = []
             groups: dict[str, Record] = {}
@@ -301,6 +303,9 @@ class Stepping:
         await self._end_jobs(connection, moving, job_keys, stepped)
         await move_executions(connection, [row for one in moving if (row := one.moved()) is not None])
         await add_due(connection, [(one.key, at) for one in moving for at in one.wakes])
+        if stepped.over:
+            stepped.executions += await free_places(connection, sorted(one.key for one, _ in stepped.over))
+            reach("places given")
         return stepped
 
     async def _put_runs(
@@ -341,6 +346,13 @@ class Stepping:
             ]
             ending = Ending("FAILED", reason, message, self._encode_log(message))
             stepped.ended += await end_waiting(connection, places, ending, self._writer)
+
+
+async def _with_turns(connection: Connection, locked: Sequence[Locked]) -> list[Locked]:
+    """These executions, with what is true now of those that have not begun: whether they wait for their turn."""
+    new = [one.key for one in locked if one.execution.state is ExecutionState.CREATED]
+    waiting = await executions_that_wait(connection, new) if new else set()
+    return [replace(one, execution=replace(one.execution, waits=True)) if one.key in waiting else one for one in locked]
 
 
 def _portions(needs: Sequence[_Need], sizes: Mapping[int, int]) -> Iterator[list[_Need]]:

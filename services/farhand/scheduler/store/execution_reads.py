@@ -1,10 +1,11 @@
 """Executions, read: by key, in pages; their task runs with what their jobs say, and their outputs.
 
-Each function reads with one statement, hence from one snapshot. Nothing here writes.
+Each function reads with one statement, hence from one snapshot, save that executions which wait for their turn are
+looked up in their line afterwards. Nothing here writes.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,14 +16,17 @@ from farhand.kernel.resolution import Fallback
 from farhand.scheduler.core.execution import ExecutionState
 from farhand.scheduler.core.execution_record import ExecutionRecord, TaskRunRecord, shown_state
 from farhand.scheduler.core.job import JobState
+from farhand.scheduler.core.places import Limit, why_waiting
 from farhand.scheduler.core.task_run import RunId, RunState
 from farhand.scheduler.store.tables import (
     done,
     execution,
+    flow_limit,
     flow_revision,
     job,
     live,
     lost_delivery,
+    place,
     queue,
     session,
     task_run,
@@ -76,11 +80,19 @@ async def read_execution(connection: AsyncConnection, key: int) -> ExecutionReco
     """An execution with its inputs and its history; None: it is not there."""
     columns = [*_BRIEF, execution.c.inputs, execution.c.states, execution.c.state_times]
     row = (await connection.execute(select(*columns).where(execution.c.key == key))).mappings().one_or_none()
-    return None if row is None else _record(row)
+    if row is None:
+        return None
+    [record] = await _in_line(connection, [_record(row)])
+    return record
 
 
 async def list_executions(connection: AsyncConnection, wanted: Wanted, before: int | None, size: int) -> ExecutionPage:
     """A page, newest first, with keys below `before`. It may hold fewer than `size` and still have a successor."""
+    page = await _page(connection, wanted, before, size)
+    return ExecutionPage(await _in_line(connection, page.records), page.next_before)
+
+
+async def _page(connection: AsyncConnection, wanted: Wanted, before: int | None, size: int) -> ExecutionPage:
     place = [execution.c.tenant == wanted.tenant]
     if wanted.flow_id:
         place += [execution.c.namespace == wanted.namespace, execution.c.flow_id == wanted.flow_id]
@@ -125,6 +137,30 @@ def _filters(wanted: Wanted) -> list[_Condition]:
     if wanted.created_before is not None:
         filters.append(lambda c: c.created_at < wanted.created_before)
     return filters
+
+
+async def _in_line(connection: AsyncConnection, records: Sequence[ExecutionRecord]) -> list[ExecutionRecord]:
+    """These executions; those that wait for their turn say so, and how many wait before them."""
+    new = [record.key for record in records if record.state is ExecutionState.CREATED]
+    if not new:
+        return list(records)
+    lines = select(place.c.limit_key).where(place.c.execution_key.in_(new), place.c.waits).distinct().subquery("lines")
+    numbered = (
+        select(
+            place.c.execution_key,
+            place.c.limit_key,
+            (func.row_number().over(partition_by=place.c.limit_key, order_by=place.c.id) - 1).label("before"),
+        )
+        .where(place.c.waits, place.c.limit_key.in_(select(lines.c.limit_key)))
+        .subquery("numbered")
+    )
+    rows = await connection.execute(
+        select(numbered.c.execution_key, numbered.c.before, flow_limit.c.revision, flow_limit.c.most)
+        .join_from(numbered, flow_limit, flow_limit.c.key == numbered.c.limit_key)
+        .where(numbered.c.execution_key.in_(new))
+    )
+    why = {row.execution_key: why_waiting(Limit(row.revision, row.most), row.before) for row in rows}
+    return [replace(record, message=why[record.key]) if record.key in why else record for record in records]
 
 
 async def read_task_runs(connection: AsyncConnection, key: int) -> list[TaskRunRecord]:

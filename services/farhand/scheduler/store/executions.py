@@ -33,8 +33,12 @@ class NewExecution(NamedTuple):
     inputs: str  # JSON
     labels: str  # JSON
     trigger: str | None  # JSON
+    restart_of: int | None
+    replay_of: int | None
     traceparent: str | None
     parent_span: str | None
+    ended: str | None = None  # the state in which it ends at once
+    message: str | None = None  # and why
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +153,7 @@ async def allot_execution_key(connection: Connection) -> int:
 
 
 async def create_execution(connection: Connection, execution: NewExecution) -> None:
-    """Make it, due at once."""
+    """Make it, due at once unless it has ended."""
     await connection.execute(SQL["create_execution"], *execution)
 
 

@@ -27,14 +27,18 @@ SELECT body_hash, execution_key FROM scheduler.execution_request WHERE tenant = 
 SELECT nextval('scheduler.execution_key');
 
 -- name: create_execution
--- With it, in one statement, that there is something to do.
+-- With it, in one statement, that there is something to do; unless it ends at once ($14, why: $15).
 WITH created AS (
-    INSERT INTO scheduler.execution (key, flow_key, tenant, namespace, flow_id, flow_revision, state, inputs, labels,
-                                     trigger, traceparent, parent_span, created_at, states, state_times)
-    VALUES ($1, $2, $3, $4, $5, $6, 'CREATED', $7, $8::text::jsonb, $9, $10, $11, now(), '{CREATED}', ARRAY[now()])
-    RETURNING key
+    INSERT INTO scheduler.execution (key, flow_key, tenant, namespace, flow_id, flow_revision, inputs, labels,
+                                     trigger, restart_of, replay_of, traceparent, parent_span, created_at,
+                                     state, message, states, state_times, ended_at)
+    SELECT $1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9, $10, $11, $12, $13, now(),
+           coalesce($14, 'CREATED'), $15, array_remove(ARRAY['CREATED', $14], NULL),
+           CASE WHEN $14 IS NULL THEN ARRAY[now()] ELSE ARRAY[now(), now()] END,
+           CASE WHEN $14 IS NOT NULL THEN now() END
+    RETURNING key, ended_at
 )
-INSERT INTO scheduler.step_due (execution_key) SELECT key FROM created;
+INSERT INTO scheduler.step_due (execution_key) SELECT key FROM created WHERE ended_at IS NULL;
 
 -- name: ask_execution_kill
 -- The first kill counts; one that has ended is left as it is. Waits for who moves it at this moment.

@@ -238,4 +238,27 @@ task_run = Table(
     Column("created_at", _TIME),
     Column("started_at", _TIME),
     Column("ended_at", _TIME),
+    Column("taken_from", BigInteger),
+    Column("taken_job_key", BigInteger),
+)
+
+flow_limit = Table(
+    "flow_limit",
+    _METADATA,
+    Column("key", BigInteger),
+    Column("tenant", Text),
+    Column("namespace", Text),
+    Column("flow_id", Text),
+    Column("revision", Integer),
+    Column("most", Integer),
+    Column("behavior", Text),
+)
+
+place = Table(
+    "place",
+    _METADATA,
+    Column("id", BigInteger),
+    Column("limit_key", BigInteger),
+    Column("execution_key", BigInteger),
+    Column("waits", Boolean),
 )

@@ -87,12 +87,23 @@ def test_there_are_examples() -> None:
             HEAD + f"zzz: 1\ntasks: [{{id: x, {LOG}}}]",
             [
                 "line 3, column 1: zzz: is no property of a flow. It has id, namespace, description, labels, inputs, "
-                "variables, tasks, errors, pluginDefaults, workerGroup, triggers."
+                "variables, tasks, errors, pluginDefaults, workerGroup, triggers, concurrency."
             ],
         ),
         (
-            HEAD + f"concurrency: {{limit: 1}}\ntasks: [{{id: x, {LOG}}}]",
-            ["line 3, column 1: concurrency: is not there yet: leave it out"],
+            HEAD + f"concurrency: {{limit: 0, behaviour: WAIT}}\ntasks: [{{id: x, {LOG}}}]",
+            [
+                "line 3, column 22: concurrency.limit: must be at least 1",
+                "line 3, column 25: concurrency.behaviour: is no property of concurrency. Did you mean behavior?",
+            ],
+        ),
+        (
+            HEAD + f"concurrency: {{behavior: QUEU}}\ntasks: [{{id: x, {LOG}}}]",
+            [
+                "line 3, column 14: concurrency.limit: is required",
+                "line 3, column 25: concurrency.behavior: 'QUEU' is none of 'QUEUE', 'CANCEL' or 'FAIL'. "
+                "Did you mean QUEUE?",
+            ],
         ),
         (
             HEAD + "tasks:\n  - id: x\n    type: io.kestra.plugin.core.debug.Retrn",
