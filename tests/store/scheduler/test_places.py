@@ -80,6 +80,24 @@ async def test_replicas_that_race_for_the_last_place_give_it_once(
     assert await stage.due() == []
 
 
+@pytest.mark.parametrize("rolled_back", [False, True])
+async def test_a_place_that_is_not_committed_yet_is_waited_for(
+    stage: Stage, line: Line, others: list[asyncpg.Connection], rolled_back: bool
+) -> None:
+    """And is free again where a replica dies with it."""
+    first = await stage.execution(limited(2))
+    one = others[0].transaction()
+    await one.start()
+    second = await a_new_execution(others[0], limited(2))
+    coming = asyncio.create_task(a_new_execution(others[1], limited(2)))
+    while not await others[2].fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+        assert not coming.done()
+    await (one.rollback() if rolled_back else one.commit())
+    third = await coming
+    assert await line.running() == [first, third if rolled_back else second]
+    assert await line.waiting() == ([] if rolled_back else [third])
+
+
 @pytest.mark.parametrize(("behavior", "state"), [("FAIL", "FAILED"), ("CANCEL", "KILLED")])
 async def test_what_finds_no_place_ends_at_once_where_the_flow_says_so(
     stage: Stage, line: Line, others: list[asyncpg.Connection], behavior: str, state: str
