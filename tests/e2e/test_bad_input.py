@@ -135,7 +135,7 @@ async def test_one_bad_row_in_five_hundred_is_refused_alone_whatever_is_wrong_wi
             assert f"specs[{index}]" in str(result.error) or grpc_name(result.error.code) != "INVALID_ARGUMENT"
     ids = [result.job_id for result in response.results if result.job_id]
     ended: dict[str, int] = {}
-    async for update in servers.jobs.WatchJobs(job_service_pb2.WatchJobsRequest(ids=ids), timeout=30):
+    async for update in servers.jobs.WatchJobs(job_service_pb2.WatchJobsRequest(ids=ids), timeout=90):
         ended |= {job.id: job.state for job in update.jobs if job.HasField("end_time")}
     assert set(ended.values()) == {job_pb2.JOB_STATE_SUCCESS} and len(ended) == 492
 

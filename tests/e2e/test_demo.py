@@ -76,7 +76,7 @@ async def test_a_kept_demo_prints_commands_that_work(environment: dict[str, str]
 async def test_an_interrupted_demo_leaves_nothing_behind(environment: dict[str, str], tmp_path: Path) -> None:
     demo = Process("demo", [str(FARHAND), "demo"], environment, tmp_path / "demo.log")
     await demo.launch()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while not list((tmp_path / "tmp").glob("*/services.json")):  # a folder tells nobody
             await asyncio.sleep(0.02)
     demo.send(signal.SIGINT)

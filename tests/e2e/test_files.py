@@ -67,7 +67,7 @@ async def put(mesh: Mesh, namespace: str, path: str, content: bytes) -> None:
 
 
 async def exists(path: Path) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while not path.exists():
             await asyncio.sleep(0.02)
 
@@ -144,7 +144,7 @@ async def test_a_scheduler_that_stays_away_ends_an_upload_at_its_timeout(mesh: M
     scheduler.kill()
     await scheduler.ended()
     (tmp_path / "open").touch()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while "a job ended" not in worker.tail():
             await asyncio.sleep(0.05)
     await scheduler.restart()

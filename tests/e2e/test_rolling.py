@@ -56,7 +56,7 @@ async def ended(jobs: "JobServiceAsyncStub", job_id: str) -> job_pb2.Job:
     async with asyncio.timeout(60):
         while True:
             try:
-                job: job_pb2.Job = (await jobs.WaitJob(job_service_pb2.WaitJobRequest(id=job_id), timeout=30)).job
+                job: job_pb2.Job = (await jobs.WaitJob(job_service_pb2.WaitJobRequest(id=job_id), timeout=90)).job
             except grpc.aio.AioRpcError as error:
                 assert error.code() is grpc.StatusCode.UNAVAILABLE, error.details()
                 await asyncio.sleep(0.05)

@@ -255,7 +255,7 @@ async def test_a_worker_is_refused_for_another_group_with_a_wrong_token_and_by_a
         {},
     )
     await lost.launch()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while "waiting for the scheduler" not in lost.tail():
             await asyncio.sleep(0.05)
     assert re.search(r"waiting for the scheduler.*certificate", lost.tail(), re.IGNORECASE), lost.tail()

@@ -117,7 +117,7 @@ async def test_services_that_are_killed_come_back_on_their_addresses(standalone:
     for name in ("registry", "scheduler", "worker _default", "database"):
         await wrote(process, f"the {name} is back")
     async with make_channel(process.facts["registry"], DialSettings()) as channel:
-        await TenantServiceStub(channel).ListTenants(ListTenantsRequest(), timeout=30, wait_for_ready=True)
+        await TenantServiceStub(channel).ListTenants(ListTenantsRequest(), timeout=90, wait_for_ready=True)
     job = await run_a_job(process.facts["scheduler"], "echo hello")
     assert job.state == job_pb2.JOB_STATE_SUCCESS
     process.terminate()
