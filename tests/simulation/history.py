@@ -2,18 +2,21 @@
 
 Clients note what was acknowledged to them, programs when they ran, and the database
 what each transaction touched. The judgement rests on these, by true time; of the
-scheduler's own tables it takes only where a job is. P1 to P11 are design.md's.
+scheduler's own tables it takes only where a job is. P1 to P13 are README.md's.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from farhand.api.types.v1.task_pb2 import Task
+from farhand.kernel.quotas import quota_of
 from farhand.scheduler.core.job import FINAL
 from farhand.scheduler.loops.kills import CONFIRM_SECONDS
+from farhand.scheduler.store.tenant_quotas import read_quotas
 from tests.simulation.clockwork import World
-from tests.simulation.memory_statements import LIVING, available
+from tests.simulation.memory_statements import LIVING, available, of_tenants
 from tests.simulation.memory_store import MemoryStore, Row, Touched, touched_jobs
 
 EARLY = CONFIRM_SECONDS * 0.9  # of the answer to a kill
@@ -153,6 +156,7 @@ class History:
         born = [key for table, key, before in touched if table.name == "live" and before is None and key in table]
         for key in born:
             self._born(store.live[key])
+        self._quotas(touched, born)
         self._fallbacks(touched)
 
     def _session_changed(self, before: Row | None, after: Row) -> None:
@@ -191,9 +195,13 @@ class History:
         if not self._may(session, lane) or self.wishes[serial].group != session["group_uid"]:
             self.broken("P10", f"job {serial} of {lane} is assigned to {worker} of {session['group_uid']}")
         began = self.wishes[serial].began
+        running = of_tenants(store, store.live)
         for other in store.queue.values():
             wish = self.wishes[self.serials[other["key"]]]
-            if wish.acked is not None and wish.acked < began and self._may(session, store.lane[other["lane_id"]]):
+            if wish.acked is None or wish.acked >= began:
+                continue
+            other_lane = store.lane[other["lane_id"]]
+            if self._may(session, other_lane) and not self._runs_all_it_may(other_lane, running):
                 self.broken(
                     "P5",
                     f"job {serial}, submitted at {began:.3f} s, is assigned to {worker} while job {wish.serial}, "
@@ -211,6 +219,24 @@ class History:
             and (session["tenants"] is None or lane["tenant"] in session["tenants"])
             and (not allowed or lane["tenant"] in allowed)
         )
+
+    def _runs_all_it_may(self, lane: Row, running: Counter[tuple[str, str]]) -> bool:
+        group, tenant = lane["group_uid"], lane["tenant"]
+        most = quota_of(read_quotas(self.store.worker_group[group]["quotas"]), tenant).max_running
+        return most is not None and running[group, tenant] >= most
+
+    def _quotas(self, touched: Sequence[Touched], born: Sequence[int]) -> None:
+        """P13: a claim leaves no tenant with more than it may have running, nor an enqueue with more waiting. What is
+        too much already, since the quota was lowered or an assignment was lost, only goes down."""
+        store = self.store
+        came = [key for table, key, before in touched if table.name == "job" and before is None and key in store.queue]
+        for keys, table, bound in (born, store.live, "max_running"), (came, store.queue, "max_queued"):
+            counts = of_tenants(store, table) if keys else {}
+            for group, tenant in {_group_and_tenant(store, table[key]) for key in keys}:
+                most = getattr(quota_of(read_quotas(store.worker_group[group]["quotas"]), tenant), bound)
+                count = counts[group, tenant]
+                if most is not None and count > most:
+                    self.broken("P13", f"{tenant} has {count} jobs {table.name} in {group}, and its {bound} is {most}")
 
     def _fallbacks(self, touched: Sequence[Touched]) -> None:
         """P11: after each commit no job waits that may not; and none is ended for a group that is available."""
@@ -269,6 +295,11 @@ class History:
         for wish in self.wishes.values():
             done = self.store.done.get(wish.key)
             assert done is None or done["state"] in FINAL
+
+
+def _group_and_tenant(store: MemoryStore, row: Row) -> tuple[str, str]:
+    lane = store.lane[row["lane_id"]]
+    return lane["group_uid"], lane["tenant"]
 
 
 def where(store: MemoryStore, key: Any) -> str:

@@ -5,6 +5,7 @@ Every move of a job goes through `scheduler.core.job.step`, and an expiry throug
 says in Python what the statement of that name says in SQL.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,13 +19,13 @@ from farhand.scheduler.core.job import Job, JobState
 from farhand.scheduler.store.sql import SQL
 
 if TYPE_CHECKING:
-    from tests.simulation.memory_store import MemoryStore, Row, Statement
+    from tests.simulation.memory_store import MemoryStore, Row, Statement, Table
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 LIVING = ("CONNECTED", "DRAINING", "DISCONNECTED")
 FALLBACKS = {"W": Fallback.WAIT, "F": Fallback.FAIL, "C": Fallback.CANCEL}
-CHANGE_GROUP = "change a worker group"  # of the simulated registry: uid, paused, allowed tenants, lease in ms
+CHANGE_GROUP = "change a worker group"  # of the simulated registry: uid, paused, allowed tenants, lease in ms, quotas
 
 _NAMED: "dict[str, Statement]" = {}
 
@@ -137,10 +138,44 @@ def groups_to_settle(db: "MemoryStore") -> "list[Row]":
     return [{"group_uid": uid} for uid in sorted(picky) if not available(db, uid)]
 
 
-def _change_group(db: "MemoryStore", uid: str, paused: bool, allowed: list[str], lease_ms: int) -> "list[Row]":
-    row = {"uid": uid, "key": uid, "deleting": False, "gone": False}
+def _change_group(
+    db: "MemoryStore", uid: str, paused: bool, allowed: list[str], lease_ms: int, quotas: str
+) -> "list[Row]":
+    row: Row = {"uid": uid, "key": uid, "deleting": False, "gone": False, "quotas": quotas}
     db.worker_group.put(uid, row | {"paused": paused, "allowed_tenants": allowed, "lease_ms": lease_ms})
     return []
+
+
+# ── quotas ──
+
+
+def of_tenants(db: "MemoryStore", table: "Table") -> Counter[tuple[str, str]]:
+    """How many jobs are in a table, queue or live, by group and tenant."""
+    lanes = (db.lane[row["lane_id"]] for row in table.values())
+    return Counter((lane["group_uid"], lane["tenant"]) for lane in lanes)
+
+
+@_statement
+def lock_places_in_queues(db: "MemoryStore", groups: Sequence[str], tenants: Sequence[str]) -> "list[Row]":
+    return []  # a transaction is one step
+
+
+@_statement
+def queued_of_tenants(db: "MemoryStore", groups: Sequence[str], tenants: Sequence[str]) -> "list[Row]":
+    queued = of_tenants(db, db.queue)
+    return [{"group_uid": n[0], "tenant": n[1], "queued": queued[n]} for n in zip(groups, tenants, strict=True)]
+
+
+@_statement
+def running_of_tenants(db: "MemoryStore", uid: str) -> "list[Row]":
+    live = of_tenants(db, db.live)
+    return [{"tenant": tenant, "running": count} for (group, tenant), count in live.items() if group == uid]
+
+
+@_statement
+def known_requests(db: "MemoryStore", tenants: Sequence[str], ids: Sequence[str]) -> "list[Row]":
+    known = [name for name in zip(tenants, ids, strict=True) if name in db.request]
+    return [{"tenant": tenant, "request_id": id} for tenant, id in known]
 
 
 # ── enqueue ──

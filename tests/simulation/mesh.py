@@ -14,6 +14,7 @@ from typing import Any
 
 from farhand.api.types.v1.task_pb2 import Task
 from farhand.kernel.errors import FarhandError, TenantNotAllowed, Unavailable
+from farhand.kernel.quotas import EVERYONE, Quota
 from farhand.kernel.resolution import Fallback
 from farhand.scheduler.core.declared import Group
 from farhand.scheduler.core.submission import JobRow
@@ -56,7 +57,10 @@ class Mesh:
         self.server = Server(world)
         self.history = History(world, self.server.store)
         self.network = Network(world)
-        groups = [Group(uid=uid, key=uid, lease_ms=SHORT_LEASE) for uid in ("g1", "g2")]
+        groups = [
+            Group(uid=uid, key=uid, lease_ms=SHORT_LEASE, quotas=self.some_quotas() if chance.random() < 0.3 else ())
+            for uid in ("g1", "g2")
+        ]
         self.registry = Registry(self.server, TENANTS, groups)
         self.addresses = [f"s{number + 1}" for number in range(chance.choice((1, 2, 2, 3)))]
         self.replicas: dict[str, Replica] = {}
@@ -77,6 +81,12 @@ class Mesh:
         self.mix = chance.choice(MIXES)
         for _ in range(chance.randint(2, 3)):
             self._client()
+
+    def some_quotas(self) -> tuple[Quota, ...]:
+        """For each tenant, for one, or for none."""
+        chance = self.world.random
+        named = chance.choice(((), (EVERYONE,), ("acme",), ("acme", EVERYONE)))
+        return tuple(Quota(name, chance.choice((None, 1, 2)), chance.choice((None, 1, 3))) for name in sorted(named))
 
     # ── schedulers ──
 

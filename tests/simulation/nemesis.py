@@ -395,15 +395,17 @@ class Nemesis:
         return True
 
     def group_changed(self) -> bool:
-        """An administrator pauses a group, allows other tenants, or sets another lease."""
+        """An administrator pauses a group, allows other tenants, sets quotas or another lease."""
         group = self._chance.choice(self._mesh.groups())
-        what = self._chance.choice(("paused", "allowed", "lease"))
+        what = self._chance.choice(("paused", "allowed", "quotas", "lease"))
         match what:
             case "paused":
                 changed = replace(group, paused=not group.paused)
             case "allowed":
                 allowed = frozenset(self._chance.choice(((), ("main",), TENANTS)))
                 changed = replace(group, allowed_tenants=allowed)
+            case "quotas":
+                changed = replace(group, quotas=self._mesh.some_quotas())
             case _:
                 changed = replace(group, lease_ms=LONG_LEASE if group.lease_ms == SHORT_LEASE else SHORT_LEASE)
                 if changed.lease_ms == SHORT_LEASE:
@@ -434,7 +436,7 @@ class Nemesis:
         mesh.network.slow = 1.0
         await asyncio.sleep(LONGER_THAN_A_LEASE + 1)  # what is to end by itself ends
         for group in mesh.groups():
-            await self._declare(replace(group, paused=False, allowed_tenants=frozenset()))
+            await self._declare(replace(group, paused=False, allowed_tenants=frozenset(), quotas=()))
         for address in mesh.addresses:
             self._start_where_none_runs(address)
         # An operator whose call finds nobody tries again, and may drain a worker that has come since.

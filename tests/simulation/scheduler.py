@@ -17,6 +17,7 @@ import farhand.scheduler.loops.janitor as janitor_module
 from farhand.scheduler.core.admission import Admission
 from farhand.scheduler.core.declared import Declared, Group, Tenant, changed_groups
 from farhand.scheduler.core.submission import JobRow, Submission
+from farhand.scheduler.core.tenant_quotas import bound_running
 from farhand.scheduler.loops.changes import Changes, Watch
 from farhand.scheduler.loops.dispatch import Dispatch
 from farhand.scheduler.loops.doorbell import Doorbell
@@ -34,6 +35,7 @@ from farhand.scheduler.rpc.hello import Welcomer
 from farhand.scheduler.rpc.worker_service import SHUTDOWN, WorkerService
 from farhand.scheduler.store.groups import settle_group
 from farhand.scheduler.store.sql import SQL
+from farhand.scheduler.store.tenant_quotas import write_quotas
 from tests.simulation.clockwork import Process, World
 from tests.simulation.database import Connection, Pool, Server
 from tests.simulation.memory_statements import CHANGE_GROUP
@@ -86,7 +88,7 @@ class Registry:
 
 
 def _row(group: Group) -> tuple[Any, ...]:
-    return group.uid, group.paused, sorted(group.allowed_tenants), group.lease_ms
+    return group.uid, group.paused, sorted(group.allowed_tenants), group.lease_ms, write_quotas(group.quotas)
 
 
 class Copy:
@@ -170,6 +172,7 @@ class Replica:
         signals.kills = Kills(pool, self.streams, changes, signals, writer=name)
         signals.refresh_copy = copy.refresh
         signals.on_groups = lambda _: None
+        signals.bounds_running = lambda uid: bound_running(copy.declared.groups_by_uid[uid].quotas)
         self._enqueue = Enqueue(
             HotConnection(url), copy, signals, writer=name, encode_log=encode_log, encode_status=_encode_status
         )
@@ -180,6 +183,7 @@ class Replica:
             on_ended=signals.jobs_changed,
             on_started=signals.jobs_changed,
             on_due=lambda: None,
+            on_room=signals.room_made,
             on_recorded=lambda *_: None,
         )
         self._janitor = Janitor(signals.sessions, signals.kills, now=process.clock)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from farhand.cli import flow_file
+from farhand.cli import flow_file, quotas
 from farhand.cli.apply_plan import FLOW, Change, Verb
 from farhand.cli.command import command, single
 from farhand.cli.confirm import confirm
@@ -46,7 +46,8 @@ def apply(
 
     \b
       tenants/*.yaml        tenants: {id: research, default_worker_group: gpu}
-      worker-groups/*.yaml  worker groups: {key: gpu, allowed_tenants: [research], lease: 2m}
+      worker-groups/*.yaml  worker groups: {key: gpu, allowed_tenants: [research], lease: 2m,
+                             quotas: [{tenant: research, max_running: 4, max_queued: 100}]}
       namespaces/*.yaml     namespaces: {name: company.team, default_fallback: fail}
       flows/**/*.yaml       flows, as farhand flow create takes them
       files/NAMESPACE/**    files of a namespace, each under its path there
@@ -174,6 +175,8 @@ def _word(message: Any, field: str) -> str:
             return "yes" if value else "no"
         case "plugin_defaults":
             text = listed(default.type for default in value)
+        case "quotas":
+            text = "; ".join(quotas.lines(value)) or NOTHING
         case _:
             text = str(value) or NOTHING
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

@@ -17,6 +17,7 @@ from farhand.cli.failure import WrongUse
 from farhand.cli.fields import choice
 from farhand.kernel.durations import parse_duration
 from farhand.kernel.names import group_key, group_label, shown
+from farhand.kernel.quotas import EVERYONE
 from farhand.kernel.resolution import Fallback
 
 
@@ -66,13 +67,14 @@ GROUP = Kind(
     "worker_group",
     "worker-groups",
     "key",
-    ("description", "allowed_tenants", "lease", "paused"),
+    ("description", "allowed_tenants", "lease", "paused", "quotas"),
     frozenset({"figures"}),
 )
 NAMESPACE = Kind("namespace", "namespaces", "name", _DEFAULTS)
 KINDS = (TENANT, GROUP, NAMESPACE)
 
 _SET_BY_THE_REGISTRY = frozenset({"uid", "state", "etag", "create_time", "update_time"})
+_ITEMS = {"plugin_defaults": "{type, forced, values}", "quotas": "{tenant, max_running, max_queued}"}
 _DEFAULT_LEASE = 60.0  # seconds, as worker_group.proto has it
 
 
@@ -145,7 +147,7 @@ def _declaration(
         if field in given:
             findings.error(f"{field} is there in both spellings", file, line)
         given.add(field)
-        if field == "plugin_defaults" and (wrong := _unknown_in_items(value)):
+        if field in _ITEMS and (wrong := _unknown_in_items(kind, field, value)):
             for what in wrong:
                 findings.error(what, file, line)
             continue
@@ -163,15 +165,14 @@ def _declaration(
     return Declaration(kind, message, frozenset(given), file, document.line, document.lines)
 
 
-def _unknown_in_items(value: Any) -> list[str]:
-    """Of plugin defaults: the fields that they don't have."""
-    from farhand.api.types.v1.plugin_default_pb2 import PluginDefault
-
+def _unknown_in_items(kind: Kind, field: str, value: Any) -> list[str]:
+    """Of a list of messages: the fields that they don't have."""
+    item_of = getattr(kind.message(), field).add
     return [
-        f"plugin_defaults[{index}] {what}"
+        f"{field}[{index}] {what}"
         for index, item in enumerate(value if isinstance(value, list) else ())
         if isinstance(item, dict)
-        for _, what in yaml_file.unknown_fields(item, PluginDefault())
+        for _, what in yaml_file.unknown_fields(item, item_of())
     ]
 
 
@@ -185,8 +186,8 @@ def _plainly(field: str, value: Any) -> Any:
             return f"{parse_duration(str(value)):.9f}s"
         except ValueError as error:
             raise WrongUse(f"lease: {error}") from None
-    if field == "plugin_defaults" and value is not None and not isinstance(value, list):
-        raise WrongUse(f"plugin_defaults must be a list of {{type, forced, values}}, not {shown(str(value))}")
+    if field in _ITEMS and value is not None and not isinstance(value, list):
+        raise WrongUse(f"{field} must be a list of {_ITEMS[field]}, not {shown(str(value))}")
     return value
 
 
@@ -199,6 +200,9 @@ def _complete(kind: Kind, message: Any, tenant: str) -> None:
         allowed = sorted(set(message.allowed_tenants))
         del message.allowed_tenants[:]
         message.allowed_tenants.extend(allowed)
+        for quota in message.quotas:
+            quota.tenant = quota.tenant or EVERYONE
+        message.quotas.sort(key=lambda quota: quota.tenant)
         if not message.HasField("lease"):
             message.lease.CopyFrom(duration(_DEFAULT_LEASE))
     else:

@@ -198,7 +198,8 @@ def _check_deleted_tenants(
         named = [
             label_of(GROUP, group)
             for group in ({group.key: group for group in groups} | ours).values()
-            if tenant in group.allowed_tenants and label_of(GROUP, group) not in gone
+            if label_of(GROUP, group) not in gone
+            and (tenant in group.allowed_tenants or any(quota.tenant == tenant for quota in group.quotas))
         ]
         if left:
             findings.error(
@@ -206,7 +207,10 @@ def _check_deleted_tenants(
                 "or keep the tenant in the folder"
             )
         if named:
-            findings.error(f"the tenant {shown(tenant)} can't be deleted while groups allow it: {', '.join(named)}")
+            findings.error(
+                f"the tenant {shown(tenant)} can't be deleted while groups allow it or have a quota for it: "
+                f"{', '.join(named)}"
+            )
 
 
 def _of_flows(

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from farhand.cli import quotas
 from farhand.cli.command import command, noun
 from farhand.cli.confirm import confirm
 from farhand.cli.defaults import Description, Etag, RequestId
 from farhand.cli.failure import CommandFailed, WrongUse
 from farhand.cli.fields import NOTHING, duration_flag, enum_name, every_page, listed, new_request_id, span, when
+from farhand.cli.quotas import Quotas
 from farhand.cli.render import document
 from farhand.cli.session import DEADLINE, Session
 from farhand.kernel.names import group_key, group_label
@@ -25,6 +27,7 @@ app = noun(
         "farhand worker-group list",
         "farhand worker-group create gpu --description 'Machines with a GPU' --allow-tenant research",
         "farhand worker-group update gpu --paused",
+        "farhand worker-group update gpu --quota tenant=acme,running=4,queued=100 --quota running=2",
         "farhand worker-group delete gpu",
     ],
 )
@@ -42,7 +45,7 @@ Lease = Annotated[
 
 @command(app, "list", examples=["farhand worker-group list", "farhand worker-group list --output json"])
 def list_worker_groups(session: Session) -> None:
-    """All worker groups, with what runs and waits in each.
+    """All worker groups, with what runs and waits in each, and what tenants have of their quotas there.
 
     The figures come from the scheduler; while it is away they are "-" (in documents: null).
     """
@@ -55,7 +58,18 @@ def list_worker_groups(session: Session) -> None:
     figures = _all_figures(session)
     session.printer.many(
         [_document(group, figures.get(group.uid)) for group in groups],
-        ("KEY", "DESCRIPTION", "ALLOWED TENANTS", "STATE", "WORKERS", "SLOTS", "QUEUED", "RUNNING", "OLDEST WAIT"),
+        (
+            "KEY",
+            "DESCRIPTION",
+            "ALLOWED TENANTS",
+            "STATE",
+            "WORKERS",
+            "SLOTS",
+            "QUEUED",
+            "RUNNING",
+            "OLDEST WAIT",
+            "QUOTAS",
+        ),
         [
             (
                 group_label(group.key),
@@ -63,6 +77,7 @@ def list_worker_groups(session: Session) -> None:
                 listed(group.allowed_tenants, "all"),
                 _state(group),
                 *_figures_row(figures.get(group.uid)),
+                quotas.summary(group.quotas, figures.get(group.uid)),
             )
             for group in groups
         ],
@@ -81,7 +96,7 @@ def get(session: Session, key: Key) -> None:
         group = WorkerGroupServiceStub(channel).GetWorkerGroup(request, timeout=DEADLINE).worker_group
     figures = _all_figures(session).get(group.uid)
     names = ("workers", "slots", "queued", "running", "oldest wait")
-    rows = [*_rows(group), *zip(names, _figures_row(figures), strict=True)]
+    rows = [*_rows(group, figures), *zip(names, _figures_row(figures), strict=True)]
     session.printer.one(_document(group, figures), rows)
 
 
@@ -92,6 +107,7 @@ def get(session: Session, key: Key) -> None:
         "farhand worker-group create gpu",
         "farhand worker-group create edge --description 'Shops' --lease 10m",
         "farhand worker-group create lab --allow-tenant research --allow-tenant main",
+        "farhand worker-group create shared --quota tenant=acme,running=4,queued=100 --quota running=2",
     ],
 )
 def create(
@@ -100,9 +116,10 @@ def create(
     description: Description = None,
     allow_tenant: AllowTenant = None,
     lease: Lease = None,
+    quota: Quotas = None,
     request_id: RequestId = None,
 ) -> None:
-    """Make a worker group. Every tenant may use it unless some are named."""
+    """Make a worker group. Every tenant may use it unless some are named, and as much as it likes without quotas."""
     from farhand.api.registry.v1.worker_group_pb2 import WorkerGroup
     from farhand.api.registry.v1.worker_group_service_pb2 import CreateWorkerGroupRequest
     from farhand.api.registry.v1.worker_group_service_pb2_grpc import WorkerGroupServiceStub
@@ -112,6 +129,7 @@ def create(
         description=description or "",
         allowed_tenants=allow_tenant or (),
         lease=duration_flag("--lease", lease),
+        quotas=quotas.read(quota or ()),
     )
     request = CreateWorkerGroupRequest(worker_group=group, request_id=request_id or new_request_id())
     with session.registry() as channel:
@@ -127,6 +145,8 @@ def create(
         "farhand worker-group update gpu --no-paused --lease 2m",
         "farhand worker-group update lab --allow-tenant research",
         "farhand worker-group update lab --allow-all-tenants",
+        "farhand worker-group update lab --quota tenant=research,running=4",
+        "farhand worker-group update lab --no-quotas",
     ],
 )
 def update(
@@ -139,21 +159,30 @@ def update(
     paused: Annotated[
         bool | None, typer.Option("--paused/--no-paused", help="Whether to hold back its jobs.", show_default=False)
     ] = None,
+    quota: Quotas = None,
+    no_quotas: Annotated[bool, typer.Option("--no-quotas", help="Bind no tenant any more.")] = False,
     etag: Etag = "",
 ) -> None:
-    """Change what is given, and leave the rest. Tenants that are given replace those that were allowed."""
+    """Change what is given, and leave the rest.
+
+    Tenants that are given replace those that were allowed, and quotas those that there were. A quota that is lowered
+    touches no job that runs or waits.
+    """
     from farhand.api.registry.v1.worker_group_pb2 import WorkerGroup
     from farhand.api.registry.v1.worker_group_service_pb2 import UpdateWorkerGroupRequest
     from farhand.api.registry.v1.worker_group_service_pb2_grpc import WorkerGroupServiceStub
 
     if allow_tenant and allow_all_tenants:
         raise WrongUse("Give --allow-tenant or --allow-all-tenants, not both.")
+    if quota and no_quotas:
+        raise WrongUse("Give --quota or --no-quotas, not both.")
     group = WorkerGroup(
         key=group_key(key),
         description=description or "",
         allowed_tenants=allow_tenant or (),
         lease=duration_flag("--lease", lease),
         paused=bool(paused),
+        quotas=quotas.read(quota or ()),
         etag=etag,
     )
     mask = {
@@ -161,6 +190,7 @@ def update(
         "allowed_tenants": bool(allow_tenant) or allow_all_tenants,
         "lease": lease is not None,
         "paused": paused is not None,
+        "quotas": bool(quota) or no_quotas,
     }
     if not any(mask.values()):
         raise WrongUse("There is nothing to change: say what by an option (see --help).")
@@ -239,13 +269,14 @@ def _figures_row(figures: "GroupFigures | None") -> tuple[str, ...]:
     )
 
 
-def _rows(group: "WorkerGroup") -> list[tuple[str, str]]:
+def _rows(group: "WorkerGroup", figures: "GroupFigures | None" = None) -> list[tuple[str, str]]:
     return [
         ("key", group_label(group.key)),
         ("uid", group.uid),
         ("description", group.description or NOTHING),
         ("allowed tenants", listed(group.allowed_tenants, "all")),
         ("lease", span(group.lease) if group.HasField("lease") else NOTHING),
+        *quotas.rows(group.quotas, figures),
         ("state", _state(group)),
         ("created", when(group, "create_time")),
         ("updated", when(group, "update_time")),

@@ -210,6 +210,15 @@ class WorkerIdTaken(FarhandError):
     reason = "WORKER_ID_TAKEN"
 
 
+class QuotaExceeded(FarhandError):
+    """The tenant has as many jobs waiting in the worker group as its quota allows; the message and the metadata
+    (worker_group, tenant, limit, queued) have the figures."""
+
+    status = "RESOURCE_EXHAUSTED"
+    reason = "QUOTA_EXCEEDED"
+    retryable = True
+
+
 class Unavailable(FarhandError):
     """A part that is needed (database, registry) can't be reached now."""
 

@@ -30,6 +30,7 @@ from farhand.runtime.security import Tokens
 from farhand.runtime.service import Lifecycle
 from farhand.scheduler.core.admission import Admission
 from farhand.scheduler.core.log import LogLimits
+from farhand.scheduler.core.tenant_quotas import bound_running
 from farhand.scheduler.loops import tracing
 from farhand.scheduler.loops.changes import Changes
 from farhand.scheduler.loops.copy import Copy
@@ -141,6 +142,12 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
         )
         signals.kills = Kills(pool, streams, changes, signals, writer=f"{replica}/kills")
         signals.refresh_copy = copy.refresh
+
+        def bounds_running(group_uid: str) -> bool:
+            group = copy.declared.groups_by_uid.get(group_uid)
+            return group is not None and bound_running(group.quotas)
+
+        signals.bounds_running = bounds_running
         enqueue = Enqueue(
             hot(),
             copy,
@@ -166,6 +173,7 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
             on_ended=signals.jobs_changed,
             on_started=signals.jobs_changed,
             on_due=signals.wake_steps,
+            on_room=signals.room_made,
             on_recorded=tracing.recorded,
         )
         logs = LogWriter(

@@ -8,7 +8,7 @@ from farhand.api.registry.v1.flow_pb2 import FlowProblem
 from farhand.api.registry.v1.namespace_pb2 import Namespace
 from farhand.api.registry.v1.namespace_service_pb2 import UpdateNamespaceRequest
 from farhand.api.registry.v1.tenant_pb2 import Tenant
-from farhand.api.registry.v1.worker_group_pb2 import WORKER_GROUP_STATE_DELETING, WorkerGroup
+from farhand.api.registry.v1.worker_group_pb2 import WORKER_GROUP_STATE_DELETING, TenantQuota, WorkerGroup
 from farhand.api.registry.v1.worker_group_service_pb2 import UpdateWorkerGroupRequest
 from tests.rpc.refusal import refused
 from tests.rpc.registry.flow_calls import (
@@ -109,6 +109,9 @@ async def test_what_is_supposed_may_name_each_other_and_nothing_that_is_not_ther
     path = "supposed.worker_groups[0].allowed_tenants"
     problems = await suppose(house, tenants=(Tenant(id="fresh"),), groups=(missing,))
     assert [(each.path, each.message) for each in problems] == [(path, near[0].upper() + near[1:])]
+    bound = WorkerGroup(key="own", quotas=[TenantQuota(tenant="frehs")])
+    told_of = await told(house, tenants=(Tenant(id="fresh"),), groups=(bound,))
+    assert told_of == "supposed.worker_groups[0].quotas: T" + near[1:]
     namespace = Namespace(tenant="acme", name="a", default_worker_group="gpu-1")
     forbidden = "supposed.namespaces[0].default_worker_group: the worker group 'gpu-1' does not allow the tenant 'acme'"
     assert await told(house, namespaces=(namespace,)) == forbidden

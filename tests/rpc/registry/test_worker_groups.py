@@ -4,7 +4,8 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from farhand.api.registry.v1.worker_group_pb2 import WORKER_GROUP_STATE_ACTIVE, WorkerGroup
+from farhand.api.registry.v1.tenant_service_pb2 import DeleteTenantRequest
+from farhand.api.registry.v1.worker_group_pb2 import WORKER_GROUP_STATE_ACTIVE, TenantQuota, WorkerGroup
 from farhand.api.registry.v1.worker_group_service_pb2 import (
     CreateWorkerGroupRequest,
     GetWorkerGroupRequest,
@@ -87,6 +88,36 @@ async def test_an_update_goes_by_mask(house: House) -> None:
     assert (changed.description, changed.uid) == ("d", made.uid) and changed.etag != made.etag
     cleared = await update(house, WorkerGroup(key="gpu", lease=Duration(seconds=2)), "*")
     assert cleared.description == "" and cleared.lease == Duration(seconds=2)
+
+
+async def test_quotas_are_kept_by_tenant_and_changed_as_a_whole(house: House) -> None:
+    acme, others = TenantQuota(tenant="acme", max_running=4, max_queued=100), TenantQuota(max_running=0)
+    made = await make(house, WorkerGroup(key="gpu", quotas=[acme, others]), "r")
+    assert list(made.quotas) == [TenantQuota(tenant="*", max_running=0), acme]
+    assert await make(house, WorkerGroup(key="gpu", quotas=[TenantQuota(tenant="*", max_running=0), acme]), "r") == made
+    assert await get(house, "gpu") == made == await update(house, WorkerGroup(key="gpu", quotas=[acme, others]))
+    changed = await update(house, WorkerGroup(key="gpu", quotas=[TenantQuota(tenant="rival")]))
+    assert list(changed.quotas) == [TenantQuota(tenant="rival")]
+    assert not (await update(house, WorkerGroup(key="gpu"), "quotas")).quotas
+    error = await refused(make(house, WorkerGroup(key="bad", quotas=[acme, acme, TenantQuota(max_queued=-1)])))
+    assert paths(error) == ["worker_group.quotas[1].tenant", "worker_group.quotas[2].max_queued"]
+
+
+async def test_a_quota_names_a_tenant_that_is_there_and_stays(house: House) -> None:
+    error = await refused(make(house, WorkerGroup(key="gpu", quotas=[TenantQuota(tenant="rivall", max_running=1)])))
+    assert (error.code, error.metadata["near"]) == (grpc.StatusCode.NOT_FOUND, "rival")
+    await make(house, WorkerGroup(key="gpu", quotas=[TenantQuota(tenant="acme")]))
+    error = await refused(house.tenants().DeleteTenant(DeleteTenantRequest(id="acme")))
+    assert error.reason == "IN_USE" and "the quotas of the worker groups gpu" in error.message
+    await update(house, WorkerGroup(key="gpu"), "quotas")
+    await house.tenants().DeleteTenant(DeleteTenantRequest(id="acme"))
+
+
+async def test_a_client_sees_the_quotas_of_its_own_tenants_and_everyone_s(house: House) -> None:
+    names = ("*", "acme", "rival")
+    await make(house, WorkerGroup(key="gpu", quotas=[TenantQuota(tenant=name, max_running=1) for name in names]))
+    assert [quota.tenant for quota in (await get(house, "gpu", "acme")).quotas] == ["*", "acme"]
+    assert [quota.tenant for quota in (await get(house, "gpu", "service")).quotas] == list(names)
 
 
 async def test_an_update_checks_what_it_changes(house: House) -> None:

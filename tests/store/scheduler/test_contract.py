@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from farhand.kernel.quotas import EVERYONE, Quota
 from farhand.runtime.database import connect
 from farhand.scheduler.core.session import SessionEvent
 from farhand.scheduler.loops.kills import KILLED
@@ -31,6 +32,8 @@ MOVES = (
     "expire",
     "group",
 )
+
+QUOTAS = ((), (), (Quota("other", 1, 2),), (Quota(EVERYONE, max_running=1), Quota("main", max_queued=3)))
 
 
 @pytest_asyncio.fixture
@@ -112,8 +115,9 @@ async def play(store: EitherStore, seed: int) -> list[object]:
             left = await expire_session(connection, seen, where, WRITER, no_log)
             answer = (left.changed, sorted(left.ended), sorted(left.returned))
         elif move == "group":
-            allowed = chance.choice(((), ("main",)))
-            answer = sorted(await store.change_group(group, allowed=allowed, paused=chance.random() < 0.3))
+            allowed, quotas = chance.choice(((), ("main",))), chance.choice(QUOTAS)
+            paused = chance.random() < 0.3
+            answer = sorted(await store.change_group(group, allowed=allowed, paused=paused, quotas=quotas))
         told.append((move, answer, await store.rows()))
     return told
 

@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from farhand.kernel.errors import Unavailable
+from farhand.kernel.quotas import EVERYONE, Quota
 from farhand.scheduler.core import preparation
 from farhand.scheduler.core.execution_step import step as step_
 from farhand.scheduler.loops import moving, stepping
@@ -24,6 +25,7 @@ from farhand.scheduler.store.executions import (
 )
 from farhand.scheduler.store.groups import end_waiting, settle_group
 from farhand.scheduler.store.queue import give_back
+from farhand.scheduler.store.tenant_quotas import write_quotas
 from tests.fixtures.scheduler_rows import no_log
 from tests.fixtures.scheduler_store import WRITER
 from tests.fixtures.scheduler_with_flows import a_flow, indented, noop
@@ -179,6 +181,43 @@ async def test_a_group_that_shut_its_door_since_the_copy_was_read_gets_no_job(st
     await stage.replica.step(key, asked=True)
     assert await stage.runs(key) == [("only", 1, "FAILED")] and await stage.state(key) == "FAILED"
     assert await stage.store.counted() == (0, 0, 0)
+
+
+async def test_a_task_run_that_finds_no_room_in_its_queue_waits_outside_and_is_tried_again(
+    stage: Stage, session: int
+) -> None:
+    connection = stage.store.connection
+    await connection.execute(
+        "UPDATE scheduler.worker_group SET quotas = $1", write_quotas([Quota(EVERYONE, max_queued=2)])
+    )
+    tasks = "".join(indented(noop(f"t{number}")) for number in range(4))
+    source = a_flow(f"  - id: all\n    type: io.kestra.plugin.core.flow.Parallel\n    tasks:\n{tasks}")
+    first, second = [await stage.execution(source) for _ in range(2)]
+    stepped = await stage.replica.step(first, second)
+    assert stepped.ask == set() and stepped.mistakes == []
+    assert await stage.store.tally() == await stage.store.counted() == (2, 0, 0)
+    assert [len(await stage.jobs(key)) for key in (first, second)] == [2, 0]
+    assert await stage.state(second) == "RUNNING" and {run[2] for run in (await stage.runs(second))[1:]} == {"CREATED"}
+    row = await connection.fetchrow(
+        "SELECT * FROM scheduler.task_run WHERE execution_key = $1 AND task_id = 't3'", first
+    )
+    assert (row["reason"], row["job_key"]) == ("QUOTA_EXCEEDED", None) and row["again_at"]
+    assert "has 2 jobs waiting in worker group 'g', and its quota there allows 2." in row["message"]
+    assert "tried again every 2 seconds" in row["message"]
+
+    await stage.replica.step(first, second)  # too early
+    assert await stage.store.counted() == (2, 0, 0)
+    assert await connection.fetchval("SELECT count(*) FROM scheduler.step_due WHERE due_at > now()") == 2
+    await connection.execute("UPDATE scheduler.task_run SET again_at = now() WHERE again_at IS NOT NULL")
+    [claimed] = await stage.store.claim("g", session)
+    await stage.store.result(claimed.key, claimed.fence, "w")
+    await stage.replica.step(first, second)
+    assert [len(await stage.jobs(key)) for key in (first, second)] == [3, 0]
+
+    # It need not wait for a place in order to be killed.
+    await connection.execute("UPDATE scheduler.execution SET kill_at = now() WHERE key = $1", second)
+    await stage.replica.step(second)
+    assert await stage.state(second) == "KILLED" and {run[2] for run in await stage.runs(second)} == {"KILLED"}
 
 
 class Nobody:

@@ -9,7 +9,7 @@ import pytest
 from farhand.api.registry.v1.flow_pb2 import FLOW_PROBLEM_SEVERITY_ERROR, FlowProblem
 from farhand.api.registry.v1.namespace_pb2 import Namespace
 from farhand.api.registry.v1.tenant_pb2 import Tenant
-from farhand.api.registry.v1.worker_group_pb2 import WORKER_GROUP_STATE_DELETING, WorkerGroup
+from farhand.api.registry.v1.worker_group_pb2 import WORKER_GROUP_STATE_DELETING, TenantQuota, WorkerGroup
 from farhand.api.registry.v1.worker_group_service_pb2 import DeleteWorkerGroupResponse
 from farhand.kernel.errors import HasJobs, PermissionDenied
 from farhand.runtime.wire import duration
@@ -63,7 +63,7 @@ def everything(tree: Tree) -> None:
     tree.write(
         **{
             "tenants/research.yaml": "{id: research, default_worker_group: gpu}",
-            "worker-groups/gpu.yaml": "{key: gpu, allowedTenants: [research, main], lease: 90s}",
+            "worker-groups/gpu.yaml": "{key: gpu, allowedTenants: [research], lease: 90s, quotas: [{maxRunning: 2}]}",
             "namespaces/team.yaml": "{name: company.team, default_worker_group: gpu, default_fallback: Cancel}",
             "flows/deep/nightly.yml": FLOW,
             "files/company.team/a/b.txt": "hello",
@@ -141,6 +141,18 @@ def test_a_default_group_that_is_declared_and_none_are_two_things(registry: Pret
     assert tree.actions() == {"tenant main": "unchanged"}
     tree.write(**{"tenants/main.yaml": "{id: main}"})
     assert tree.actions() == {"tenant main": "change"}
+
+
+def test_quotas_are_compared_whatever_their_order_and_shown(registry: PretendRegistry, tree: Tree) -> None:
+    quotas = [TenantQuota(tenant="*", max_running=2), TenantQuota(tenant="main", max_queued=0)]
+    registry.add(WorkerGroup(key="gpu", lease=duration(60), quotas=quotas))
+    lines = "[{tenant: main, max_queued: 0}, {tenant: '', maxRunning: 2}]"
+    tree.write(**{"worker-groups/gpu.yaml": f"{{key: gpu, quotas: {lines}}}"})
+    assert tree.actions() == {"worker_group gpu": "unchanged"}
+    tree.write(**{"worker-groups/gpu.yaml": "{key: gpu, quotas: [{tenant: main, max_queued: 5}]}"})
+    assert "quotas: * 2 running; main 0 queued -> main 5 queued" in tree.apply("--dry-run").out
+    tree.apply()
+    assert registry.log == ["update worker_group gpu: quotas"]
 
 
 def test_paused_stays_as_it_is_unless_it_is_said(registry: PretendRegistry, tree: Tree) -> None:
@@ -230,7 +242,7 @@ def test_a_tenant_that_could_not_be_deleted_is_told_before_anything_is_done(
     result = tree.apply("--prune")
     assert (result.code, registry.log) == (1, [])
     assert "error: the tenant 'old' can't be deleted while it has namespaces and flows." in result.err
-    assert "error: the tenant 'old' can't be deleted while groups allow it: gpu" in result.err
+    assert "error: the tenant 'old' can't be deleted while groups allow it or have a quota for it: gpu" in result.err
 
 
 def test_flows_are_looked_at_as_if_the_plan_was_declared(registry: PretendRegistry, tree: Tree) -> None:

@@ -20,7 +20,7 @@ from farhand.api.registry.v1.tenant_service_pb2 import (
     ListTenantsResponse,
     UpdateTenantResponse,
 )
-from farhand.api.registry.v1.worker_group_pb2 import WORKER_GROUP_STATE_DELETING
+from farhand.api.registry.v1.worker_group_pb2 import WORKER_GROUP_STATE_DELETING, TenantQuota
 from farhand.api.registry.v1.worker_group_service_pb2 import (
     CreateWorkerGroupResponse,
     DeleteWorkerGroupResponse,
@@ -30,7 +30,7 @@ from farhand.api.registry.v1.worker_group_service_pb2 import (
 )
 from farhand.api.registry.v1.worker_pb2 import WORKER_STATE_CONNECTED, WORKER_STATE_DRAINING, WORKER_STATE_LOST, Worker
 from farhand.api.scheduler.v1.group_service_pb2 import ListGroupFiguresResponse
-from farhand.api.scheduler.v1.job_service_pb2 import GroupFigures
+from farhand.api.scheduler.v1.job_service_pb2 import GroupFigures, TenantFigures
 from farhand.api.scheduler.v1.worker_control_service_pb2 import DrainWorkerResponse
 from farhand.api.types.v1.fallback_pb2 import FALLBACK_FAIL
 from farhand.kernel.errors import Unavailable
@@ -40,6 +40,12 @@ from tests.unit.cli.conftest import Farhand
 from tests.unit.cli.scripted_servers import ScriptedServers
 
 RESEARCH = Tenant(id="research", default_worker_group="", default_fallback=FALLBACK_FAIL, etag="e7", create_time=at(5))
+
+
+OF_TENANTS = [
+    TenantFigures(tenant="main", running_jobs=2, max_running=4, queued_jobs=7, max_queued=9),
+    TenantFigures(tenant="research", running_jobs=1, max_running=2, queued_jobs=3),
+]
 
 
 def figures(**fields: Any) -> ListGroupFiguresResponse:
@@ -123,6 +129,7 @@ def test_a_declared_default_can_be_taken_back(farhand: Farhand, servers: Scripte
         ("namespace", "update", "a", "--default-worker-group", "gpu", "--no-default-worker-group"),
         ("worker-group", "update", "gpu"),
         ("worker-group", "update", "gpu", "--allow-tenant", "a", "--allow-all-tenants"),
+        ("worker-group", "update", "gpu", "--quota", "running=1", "--no-quotas"),
         ("worker-group", "create", "gpu", "--lease", "soon"),
         ("tenant", "create", "x", "--default-fallback", "explode"),
         ("worker", "list", "--state", "asleep"),
@@ -144,14 +151,69 @@ def test_namespaces_are_those_of_the_chosen_tenant(farhand: Farhand, servers: Sc
 
 
 def test_a_group_list_joins_what_is_declared_and_what_runs(farhand: Farhand, servers: ScriptedServers) -> None:
-    groups = [a_group("", description=""), a_group(allowed_tenants=["main", "research"], paused=True)]
+    quotas = [TenantQuota(tenant="*", max_running=2), TenantQuota(tenant="main", max_running=4, max_queued=9)]
+    groups = [a_group("", description=""), a_group(allowed_tenants=["main", "research"], paused=True, quotas=quotas)]
     servers.on["ListWorkerGroups"] = ListWorkerGroupsResponse(worker_groups=groups)
-    servers.on["ListGroupFigures"] = figures(queued_jobs=7, running_jobs=3, oldest_wait=duration(95))
-    assert farhand("worker-group", "list").out == (
-        "KEY       DESCRIPTION  ALLOWED TENANTS  STATE   WORKERS  SLOTS  QUEUED  RUNNING  OLDEST WAIT\n"
-        "_default  -            all              ACTIVE  -        -      -       -        -\n"
-        "gpu       Machines     main, research   PAUSED  2        8      7       3        1m35s\n"
+    servers.on["ListGroupFigures"] = figures(
+        queued_jobs=7, running_jobs=3, oldest_wait=duration(95), tenants=OF_TENANTS
     )
+    assert farhand("worker-group", "list").out == (
+        "KEY       DESCRIPTION  ALLOWED TENANTS  STATE   WORKERS  SLOTS  QUEUED  RUNNING  OLDEST WAIT  QUOTAS\n"
+        "_default  -            all              ACTIVE  -        -      -       -        -            -\n"
+        "gpu       Machines     main, research   PAUSED  2        8      7       3        1m35s        "
+        "* 2 running; main 2/4 running, 7/9 queued\n"
+    )
+
+
+def test_a_group_shows_what_each_tenant_has_of_its_quota(farhand: Farhand, servers: ScriptedServers) -> None:
+    quotas = [
+        TenantQuota(tenant="*", max_running=2),
+        TenantQuota(tenant="free"),
+        TenantQuota(tenant="main", max_queued=9),
+    ]
+    servers.on["GetWorkerGroup"] = GetWorkerGroupResponse(worker_group=a_group(quotas=quotas))
+    servers.on["ListGroupFigures"] = figures(tenants=OF_TENANTS)
+    out = farhand("worker-group", "get", "gpu").out
+    assert [line.strip() for line in out.partition("quotas")[2].partition("state")[0].strip().splitlines()] == [
+        "*: 2 running each",
+        "research: 1/2 running",
+        "free: as much as it likes",
+        "main: 7/9 queued",
+    ]
+    document = json.loads(farhand("worker-group", "get", "gpu", "--output", "json").out)
+    assert document["quotas"][0] == {"tenant": "*", "max_running": 2}
+    assert document["figures"]["tenants"][1]["running_jobs"] == "1"
+
+
+def test_quotas_are_declared_as_they_were_typed(farhand: Farhand, servers: ScriptedServers) -> None:
+    servers.on["CreateWorkerGroup"] = CreateWorkerGroupResponse(worker_group=a_group())
+    servers.on["UpdateWorkerGroup"] = UpdateWorkerGroupResponse(worker_group=a_group())
+    lines = ("--quota", "tenant=acme,running=4,queued=100", "--quota", "queued = 0")
+    farhand("worker-group", "create", "gpu", *lines)
+    farhand("worker-group", "update", "gpu", *lines)
+    farhand("worker-group", "update", "gpu", "--no-quotas")
+    wanted = [TenantQuota(tenant="acme", max_running=4, max_queued=100), TenantQuota(tenant="*", max_queued=0)]
+    changed, cleared = servers.requests["UpdateWorkerGroup"]
+    assert list(servers.requests["CreateWorkerGroup"][0].worker_group.quotas) == wanted
+    assert (list(changed.worker_group.quotas), list(changed.update_mask.paths)) == (wanted, ["quotas"])
+    assert (list(cleared.worker_group.quotas), list(cleared.update_mask.paths)) == ([], ["quotas"])
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("tenant=acme,runing=4", "'runing' is not one of tenant, running, queued. Did you mean running?"),
+        ("acme", "'acme' is not one of tenant, running, queued."),
+        ("tenant=,running=4", "tenant has no value."),
+        ("running", "running has no value."),
+        ("running=1,running=2", "running is there twice."),
+        ("running=-1", "running must be a number from 0 to 1,000,000,000, not '-1'."),
+        ("queued=1000000001", "queued must be a number from 0 to 1,000,000,000, not '1000000001'."),
+    ],
+)
+def test_a_quota_that_is_none_is_wrong_use(farhand: Farhand, line: str, said: str) -> None:
+    result = farhand("worker-group", "update", "gpu", "--quota", line)
+    assert result.code == 2 and f"--quota '{line}': {said}" in result.err
 
 
 def test_a_group_list_works_without_the_scheduler(
@@ -160,7 +222,7 @@ def test_a_group_list_works_without_the_scheduler(
     servers.on["ListWorkerGroups"] = ListWorkerGroupsResponse(worker_groups=[a_group()])
     result = farhand("worker-group", "list", "--scheduler", unused_address)
     assert result.code == 0
-    assert result.out.splitlines()[1].split() == ["gpu", "Machines", "all", "ACTIVE", "-", "-", "-", "-", "-"]
+    assert result.out.splitlines()[1].split() == ["gpu", "Machines", "all", "ACTIVE", *["-"] * 5, "-"]
     assert "So no figures are shown" in result.err
     documents = json.loads(farhand("worker-group", "list", "--scheduler", unused_address, "--output", "json").out)
     assert documents[0]["figures"] is None

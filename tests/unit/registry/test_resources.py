@@ -15,6 +15,7 @@ from farhand.kernel.errors import (
     RequestIdReused,
     Violation,
 )
+from farhand.kernel.quotas import EVERYONE, Quota
 from farhand.kernel.resolution import Fallback
 from farhand.registry.core import plugin_defaults, request_id, tenant, worker, worker_group
 from farhand.registry.core.etag import check_etag, etag
@@ -58,6 +59,26 @@ def test_a_lease_lies_between_the_floor_and_seven_days() -> None:
 
 def test_a_group_names_a_thousand_tenants_at_most() -> None:
     assert paths(replace(GPU, allowed_tenants=tuple(f"t{n}" for n in range(1001)))) == ["worker_group.allowed_tenants"]
+
+
+def test_quotas_have_one_line_for_each_tenant_that_bounds_something_or_frees_it() -> None:
+    good = (Quota("acme", 0, 0), Quota("free"), Quota(EVERYONE, max_queued=1_000_000_000))
+    assert paths(replace(GPU, quotas=good)) == []
+    wrong = (
+        Quota("acme", 1),
+        Quota("Bad", -1, 1_000_000_001),
+        Quota("acme", 2),
+        Quota(EVERYONE),
+    )
+    assert paths(replace(GPU, quotas=wrong)) == [
+        "worker_group.quotas[1].tenant",
+        "worker_group.quotas[1].max_running",
+        "worker_group.quotas[1].max_queued",
+        "worker_group.quotas[2].tenant",
+        "worker_group.quotas[3]",
+    ]
+    assert paths(replace(GPU, quotas=tuple(Quota(f"t{n}", 1) for n in range(1001)))) == ["worker_group.quotas"]
+    assert "'acme' has a line already" in worker_group.check(replace(GPU, quotas=wrong), FLOOR)[3].description
 
 
 def test_only_the_asked_for_fields_are_checked() -> None:

@@ -5,9 +5,11 @@ from datetime import UTC, datetime
 
 import pytest
 
+from farhand.kernel.quotas import Quota
 from farhand.scheduler.core.explain import ActiveWorker, GroupFigures, WaitReason, explain
 from farhand.scheduler.core.job import JobState
 from farhand.scheduler.core.record import JobRecord
+from farhand.scheduler.core.tenant_quotas import TenantFigures
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 JOB = JobRecord(
@@ -44,6 +46,7 @@ GROUP = GroupFigures(
     oldest_wait=190.0,
     paused=False,
 )
+FULL = replace(GROUP, tenants=(TenantFigures(Quota("acme", max_running=2), running=2, queued=4),))
 WORKER = ActiveWorker("w1", True, frozenset({"a.Task"}), None, slots=2, held=2)
 
 # Each line mends what the line above complains of, and leaves the rest as bad as can be.
@@ -54,7 +57,8 @@ LADDER = [
     (WaitReason.GROUP_PAUSED, replace(GROUP, paused=True, allowed_tenants=frozenset({"acme"})), []),
     (WaitReason.NO_WORKER, GROUP, []),
     (WaitReason.NO_WORKER_FOR_TYPE, GROUP, [replace(WORKER, task_types=frozenset({"b"}), tenants=frozenset())]),
-    (WaitReason.NO_WORKER_FOR_TENANT, GROUP, [replace(WORKER, tenants=frozenset({"other"}))]),
+    (WaitReason.NO_WORKER_FOR_TENANT, FULL, [replace(WORKER, tenants=frozenset({"other"}))]),
+    (WaitReason.QUOTA_REACHED, FULL, [WORKER]),
     (WaitReason.SLOTS_BUSY, GROUP, [WORKER]),
     (WaitReason.NEXT, GROUP, [replace(WORKER, held=1, tenants=frozenset({"acme"}))]),
 ]
@@ -71,6 +75,19 @@ def test_busy_slots_tell_the_place_and_how_long_the_head_has_waited() -> None:
     message = explain(JOB, GROUP, [WORKER], 1234).message
     assert "2 slots" in message and "number 1,234 in the queue" in message and "3m10s" in message
     assert "over 10,000" in explain(JOB, GROUP, [WORKER], 10_001).message
+
+
+def test_a_quota_that_is_reached_tells_its_figures() -> None:
+    def told(before: int) -> str:
+        return explain(JOB, FULL, [replace(WORKER, held=0)], 40, before).message
+
+    assert told(12).startswith(
+        "Its tenant 'acme' runs 2 of 2 jobs in its worker group 'gpu', as many as the quota there allows, and 12 of "
+        "its jobs wait before it."
+    )
+    assert "and 1 of its jobs waits before it" in told(1) and "and none of its jobs waits before it" in told(0)
+    more = replace(FULL, tenants=(TenantFigures(Quota("acme", max_running=3), running=2),))
+    assert explain(JOB, more, [WORKER], 1).reason is WaitReason.SLOTS_BUSY
 
 
 def test_a_free_slot_of_a_worker_that_does_not_fit_helps_nobody() -> None:

@@ -85,6 +85,7 @@ def check(supposed: Supposed, there: There, lease_floor: timedelta) -> list[Viol
         wrong = names.check_group_key("worker_group.key", group.key) if group.key else []
         violations += moved(wrong + worker_group.check(group, lease_floor), path)
         violations += _named_tenants(f"{path}.allowed_tenants", group.allowed_tenants, tenants)
+        violations += _named_tenants(f"{path}.quotas", group.named_in_quotas, tenants)
     return violations
 
 

@@ -48,12 +48,13 @@ def check_removal(
     groups: Sequence[str],
     flows: Sequence[str],
     files: Sequence[str] = (),
+    quotas: Sequence[str] = (),
 ) -> None:
-    """Raises Protected for `main`, and InUse when namespaces, flows, groups (by key) or files (by their namespaces)
-    still name the tenant."""
+    """Raises Protected for `main`, and InUse when namespaces, flows, groups (by key) with their allowed tenants or
+    their quotas, or files (by their namespaces) still name the tenant."""
     if tenant_id == names.DEFAULT_TENANT:
         raise Protected(f"The tenant {names.shown(tenant_id)} always exists and can't be deleted.")
-    if not namespaces and not groups and not flows and not files:
+    if not (namespaces or groups or flows or files or quotas):
         return
     users = []
     if namespaces:
@@ -62,13 +63,15 @@ def check_removal(
         users.append(f"its flows {listed(flows)}")
     if groups:
         users.append(f"the allowed tenants of the worker groups {listed(groups)}")
+    if quotas:
+        users.append(f"the quotas of the worker groups {listed(quotas)}")
     if files:
         users.append(f"the files of the namespaces {listed(files)}")
     raise InUse(
         f"The tenant {names.shown(tenant_id)} is in use by {' and '.join(users)}. Remove it there first.",
         metadata={
             "namespaces": str(len(namespaces)),
-            "worker_groups": str(len(groups)),
+            "worker_groups": str(len({*groups, *quotas})),
             "flows": str(len(flows)),
         },
     )

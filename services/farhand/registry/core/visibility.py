@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from farhand.kernel.quotas import EVERYONE
 from farhand.registry.core.worker import Worker
 from farhand.registry.core.worker_group import WorkerGroup
 
@@ -24,8 +25,12 @@ class Visibility:
         return bool(self.tenants if not group.allowed_tenants else self.tenants.intersection(group.allowed_tenants))
 
     def of_group(self, group: WorkerGroup) -> WorkerGroup:
-        """The group without the names of other tenants."""
-        return replace(group, allowed_tenants=self._own(group.allowed_tenants))
+        """The group without the names and quotas of other tenants."""
+        return replace(
+            group,
+            allowed_tenants=self._own(group.allowed_tenants),
+            quotas=tuple(quota for quota in group.quotas if quota.tenant == EVERYONE or self.sees_tenant(quota.tenant)),
+        )
 
     def of_worker(self, worker: Worker) -> Worker:
         """The worker without the names of other tenants."""

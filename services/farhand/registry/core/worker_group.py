@@ -13,11 +13,13 @@ from enum import StrEnum
 from farhand.kernel import names
 from farhand.kernel.durations import format_duration
 from farhand.kernel.errors import Violation
+from farhand.kernel.quotas import EVERYONE, HIGHEST, Quota
 
-CHANGEABLE = ("description", "allowed_tenants", "lease", "paused")
+CHANGEABLE = ("description", "allowed_tenants", "lease", "paused", "quotas")
 DEFAULT_LEASE = timedelta(seconds=60)
 LONGEST_LEASE = timedelta(days=7)
 MOST_ALLOWED_TENANTS = 1000
+MOST_QUOTAS = 1000
 
 
 class GroupState(StrEnum):
@@ -52,6 +54,12 @@ class WorkerGroup:
     revision: int = 0  # of its last change; its etag
     create_time: datetime | None = None
     update_time: datetime | None = None
+    quotas: tuple[Quota, ...] = ()  # by tenant, each once
+
+    @property
+    def named_in_quotas(self) -> tuple[str, ...]:
+        """The tenants that have a quota of their own."""
+        return tuple(quota.tenant for quota in self.quotas if quota.tenant != EVERYONE)
 
 
 def check(group: WorkerGroup, lease_floor: timedelta, fields: Collection[str] = CHANGEABLE) -> list[Violation]:
@@ -63,12 +71,18 @@ def check(group: WorkerGroup, lease_floor: timedelta, fields: Collection[str] = 
         violations += _check_allowed_tenants(group.allowed_tenants)
     if "lease" in fields:
         violations += _check_lease(group.lease, lease_floor)
+    if "quotas" in fields:
+        violations += _check_quotas(group.quotas)
     return violations
 
 
 def normalized(group: WorkerGroup) -> WorkerGroup:
-    """Its allowed tenants are a set: sorted, each once."""
-    return replace(group, allowed_tenants=tuple(sorted(set(group.allowed_tenants))))
+    """Its allowed tenants are a set: sorted, each once; and its quotas are sorted by tenant."""
+    return replace(
+        group,
+        allowed_tenants=tuple(sorted(set(group.allowed_tenants))),
+        quotas=tuple(sorted(group.quotas, key=lambda quota: quota.tenant)),
+    )
 
 
 def _check_allowed_tenants(tenants: tuple[str, ...]) -> list[Violation]:
@@ -80,6 +94,27 @@ def _check_allowed_tenants(tenants: tuple[str, ...]) -> list[Violation]:
         for index, tenant in enumerate(tenants)
         for violation in names.check_tenant(f"{path}[{index}]", tenant)
     ]
+
+
+def _check_quotas(quotas: tuple[Quota, ...]) -> list[Violation]:
+    path = "worker_group.quotas"
+    if len(quotas) > MOST_QUOTAS:
+        return [Violation(path, f"has {len(quotas)} lines; at most {MOST_QUOTAS} are allowed")]
+    violations: list[Violation] = []
+    first: dict[str, int] = {}
+    for index, quota in enumerate(quotas):
+        where = f"{path}[{index}]"
+        if quota.tenant != EVERYONE:
+            violations += names.check_tenant(f"{where}.tenant", quota.tenant)
+        elif quota.max_running is None and quota.max_queued is None:
+            violations.append(Violation(where, "bounds nothing; set max_running or max_queued, or leave the line out"))
+        if (other := first.setdefault(quota.tenant, index)) != index:
+            description = f"{names.shown(quota.tenant)} has a line already, {path}[{other}]"
+            violations.append(Violation(f"{where}.tenant", description))
+        for field, number in ("max_running", quota.max_running), ("max_queued", quota.max_queued):
+            if number is not None and not 0 <= number <= HIGHEST:
+                violations.append(Violation(f"{where}.{field}", f"is {number}; it must be from 0 to {HIGHEST:,}"))
+    return violations
 
 
 def _check_lease(lease: timedelta, floor: timedelta) -> list[Violation]:

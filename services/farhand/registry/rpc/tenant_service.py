@@ -109,6 +109,7 @@ class TenantService(TenantServiceServicer):
                 await worker_groups.allowing(connection, stored.id),
                 await flows.of_tenant(connection, stored.id),
                 await namespace_files.namespaces_of(connection, stored.id),
+                await worker_groups.with_quota_of(connection, stored.id),
             )
             await flows.forget_tenant(connection, stored.id)
             await tenants.delete(connection, stored.id)

@@ -26,6 +26,7 @@ from farhand.api.types.v1.plugin_default_pb2 import PluginDefault as WirePluginD
 from farhand.kernel import names
 from farhand.kernel.errors import Violation
 from farhand.kernel.flow import PluginDefault
+from farhand.kernel.quotas import EVERYONE, Quota
 from farhand.kernel.resolution import Fallback
 from farhand.registry.core import plugin_defaults
 from farhand.registry.core.etag import etag
@@ -111,6 +112,7 @@ def worker_group_asked(message: worker_group_pb2.WorkerGroup, violations: list[V
         allowed_tenants=tuple(message.allowed_tenants),
         lease=_lease(message.lease, violations) if message.HasField("lease") else DEFAULT_LEASE,
         paused=message.paused,
+        quotas=tuple(map(_quota, message.quotas)),
     )
 
 
@@ -153,6 +155,12 @@ def worker_group_message(group: WorkerGroup) -> worker_group_pb2.WorkerGroup:
         etag=etag(group.revision),
         create_time=timestamp(group.create_time),
         update_time=timestamp(group.update_time),
+        quotas=(
+            worker_group_pb2.TenantQuota(
+                tenant=quota.tenant, max_running=quota.max_running, max_queued=quota.max_queued
+            )
+            for quota in group.quotas
+        ),
     )
 
 
@@ -198,6 +206,14 @@ def _plugin_default_message(default: PluginDefault) -> WirePluginDefault:
     message = WirePluginDefault(type=default.type, forced=default.forced)
     message.values.update(default.values.written)
     return message
+
+
+def _quota(message: worker_group_pb2.TenantQuota) -> Quota:
+    return Quota(
+        message.tenant or EVERYONE,
+        message.max_running if message.HasField("max_running") else None,
+        message.max_queued if message.HasField("max_queued") else None,
+    )
 
 
 def _lease(message: Duration, violations: list[Violation]) -> timedelta:

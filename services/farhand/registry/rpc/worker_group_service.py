@@ -60,7 +60,7 @@ class WorkerGroupService(WorkerGroupServiceServicer):
             if stored is None:
                 if (other := await worker_groups.get(connection, asked.key)) is not None:
                     raise _exists(other)
-                await _check_tenants(connection, asked.allowed_tenants)
+                await _check_tenants(connection, asked.allowed_tenants + asked.named_in_quotas)
                 stored = await worker_groups.insert(connection, replace(asked, uid=self._new_uid()), revision)
                 await changes.record(connection, Change(revision, Put(stored)))
                 await requests.remember(connection, request.request_id, asked, stored)
@@ -113,7 +113,7 @@ class WorkerGroupService(WorkerGroupServiceServicer):
             check_etag(message.etag, _label(stored), stored.revision)
             changed = replace(stored, **{field: getattr(asked, field) for field in fields})
             if changed != stored:
-                await _check_tenants(connection, changed.allowed_tenants)
+                await _check_tenants(connection, changed.allowed_tenants + changed.named_in_quotas)
                 stored = await worker_groups.update(connection, changed, revision)
                 await changes.record(connection, Change(revision, Put(stored)))
         return api.UpdateWorkerGroupResponse(worker_group=wire.worker_group_message(stored))
@@ -192,6 +192,6 @@ async def _existing(connection: AsyncConnection, group_id: str, sees: Visibility
     raise names.not_found("worker group", label, await worker_groups.keys_like(connection, key, sees.tenants))
 
 
-async def _check_tenants(connection: AsyncConnection, allowed: tuple[str, ...]) -> None:
-    if missing := await tenants.missing(connection, allowed):
+async def _check_tenants(connection: AsyncConnection, named: tuple[str, ...]) -> None:
+    if missing := await tenants.missing(connection, named):
         raise names.not_found("tenant", missing[0], await tenants.ids_like(connection, missing[0], None))

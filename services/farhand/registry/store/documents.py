@@ -9,6 +9,7 @@ from dataclasses import asdict, fields
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from farhand.kernel.quotas import Quota
 from farhand.kernel.resolution import Fallback
 from farhand.registry.core import plugin_defaults
 from farhand.registry.core.change import Resource
@@ -36,6 +37,7 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "lease": lambda milliseconds: timedelta(milliseconds=milliseconds),
     "state": GroupState,
     "refusal": lambda counts: Refusal(**counts),
+    "quotas": lambda lines: tuple(Quota(**line) for line in lines),
     "create_time": datetime.fromisoformat,
     "update_time": datetime.fromisoformat,
 }

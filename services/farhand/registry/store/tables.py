@@ -35,6 +35,7 @@ worker_group = Table(
     Column("revision", BigInteger, nullable=False),
     Column("create_time", _TIME, nullable=False),
     Column("update_time", _TIME, nullable=False),
+    Column("quotas", JSONB, nullable=False),
 )
 
 tenant = Table(

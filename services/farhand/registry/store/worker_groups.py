@@ -1,11 +1,13 @@
 """Worker groups: rows in, rows out."""
 
+from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sql
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from farhand.kernel.quotas import Quota
 from farhand.registry.core.worker_group import GroupState, Refusal, WorkerGroup
 from farhand.registry.store.near import nearest_first
 from farhand.registry.store.tables import worker_group
@@ -77,6 +79,12 @@ async def allowing(connection: AsyncConnection, tenant: str) -> list[str]:
     return list((await connection.execute(statement.order_by(worker_group.c.key))).scalars())
 
 
+async def with_quota_of(connection: AsyncConnection, tenant: str) -> list[str]:
+    """The keys of the groups that have a quota for this very tenant."""
+    statement = sql.select(worker_group.c.key).where(worker_group.c.quotas.contains([{"tenant": tenant}]))
+    return list((await connection.execute(statement.order_by(worker_group.c.key))).scalars())
+
+
 def usable(tenants: frozenset[str]) -> sql.ColumnElement[bool]:
     """The condition that one of the tenants may use a group, as `Visibility.sees_group` says it."""
     if not tenants:
@@ -103,6 +111,7 @@ def _values(of: WorkerGroup) -> dict[str, Any]:
         "deleting_since": of.deleting_since,
         "refused_queued_jobs": of.refusal.queued_jobs if of.refusal else None,
         "refused_running_jobs": of.refusal.running_jobs if of.refusal else None,
+        "quotas": [asdict(quota) for quota in of.quotas],
     }
 
 
@@ -124,4 +133,5 @@ def _group(row: sql.Row[Any]) -> WorkerGroup:
         revision=row.revision,
         create_time=row.create_time,
         update_time=row.update_time,
+        quotas=tuple(Quota(**quota) for quota in row.quotas),
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from farhand.kernel.errors import GroupDeleting, TenantNotAllowed
 from farhand.kernel.flow import PluginDefault, around
 from farhand.kernel.names import DEFAULT_TENANT, group_key, group_label, not_found, shown
+from farhand.kernel.quotas import Quota
 from farhand.kernel.resolution import Fallback, Level, resolve
 
 
@@ -46,6 +47,7 @@ class Group:
     paused: bool = False
     deleting: bool = False
     force_deletion: bool = False  # while deleting: its jobs are to be killed
+    quotas: tuple[Quota, ...] = ()  # by tenant
 
     def allows(self, tenant: str) -> bool:
         """Whether jobs of the tenant may run here (P10)."""

@@ -14,6 +14,7 @@ from farhand.kernel.durations import format_duration
 from farhand.kernel.names import group_label, shown
 from farhand.scheduler.core.job import JobState
 from farhand.scheduler.core.record import JobRecord
+from farhand.scheduler.core.tenant_quotas import TenantFigures
 
 EXACT_POSITIONS = 10_000  # a place in the queue is counted this far, and is one more than this beyond
 
@@ -28,6 +29,7 @@ class WaitReason(StrEnum):
     NO_WORKER = "NO_WORKER"  # no available worker
     NO_WORKER_FOR_TYPE = "NO_WORKER_FOR_TYPE"  # none of those knows its task type
     NO_WORKER_FOR_TENANT = "NO_WORKER_FOR_TENANT"  # none of those is admitted to its tenant
+    QUOTA_REACHED = "QUOTA_REACHED"  # its tenant has as many jobs with workers of its group as it may
     SLOTS_BUSY = "SLOTS_BUSY"  # no slot that could take it is free
     NEXT = "NEXT"  # nothing stands in its way
 
@@ -49,6 +51,11 @@ class GroupFigures:
     allowed_tenants: frozenset[str] = frozenset()  # empty: every tenant
     deleting: bool = False
     gone: bool = False
+    tenants: tuple[TenantFigures, ...] = ()  # those that a quota binds, with a line of their own or jobs; by id
+
+    def of_tenant(self, tenant: str) -> TenantFigures | None:
+        """A tenant's; None: no quota binds it."""
+        return next((each for each in self.tenants if each.tenant == tenant), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +78,11 @@ class Explanation:
     message: str
 
 
-def explain(job: JobRecord, figures: GroupFigures, workers: Sequence[ActiveWorker], position: int) -> Explanation:
-    """Say why the job is where it is. `position`: its place among those of its group that wait, from 1."""
+def explain(
+    job: JobRecord, figures: GroupFigures, workers: Sequence[ActiveWorker], position: int, before_of_tenant: int = 0
+) -> Explanation:
+    """Say why the job is where it is. `position`: its place among those of its group that wait, from 1;
+    `before_of_tenant`: how many of its tenant's wait before it, where a quota binds that."""
     if job.state is not JobState.CREATED:
         return Explanation(WaitReason.NOT_WAITING, _where(job))
     label = group_label(job.group_key)
@@ -112,6 +122,9 @@ def explain(job: JobRecord, figures: GroupFigures, workers: Sequence[ActiveWorke
             f"None of the {_count(len(knowing), 'active worker')} of its {group} that know its task type has a "
             f"credential that admits tenant {shown(job.tenant)}. Start a worker with a token that does.",
         )
+    own = figures.of_tenant(job.tenant)
+    if own is not None and own.runs_all_it_may:
+        return Explanation(WaitReason.QUOTA_REACHED, _quota_reached(group, own, before_of_tenant))
     if any(worker.connected and worker.held < worker.slots for worker in fitting):
         return Explanation(
             WaitReason.NEXT,
@@ -119,6 +132,17 @@ def explain(job: JobRecord, figures: GroupFigures, workers: Sequence[ActiveWorke
             "the queue and about to be assigned.",
         )
     return Explanation(WaitReason.SLOTS_BUSY, _busy(group, start_one, fitting, figures, position))
+
+
+def _quota_reached(group: str, own: TenantFigures, before: int) -> str:
+    waiting = "none of its jobs waits" if not before else f"{_place(before)} of its jobs wait"
+    if before == 1:
+        waiting = "1 of its jobs waits"
+    return (
+        f"Its tenant {shown(own.tenant)} runs {own.running:,} of {own.quota.max_running:,} jobs in its {group}, as "
+        f"many as the quota there allows, and {waiting} before it. It goes on when they end. Wait, or ask an "
+        "administrator to raise the quota."
+    )
 
 
 def _busy(group: str, start_one: str, fitting: Sequence[ActiveWorker], figures: GroupFigures, position: int) -> str:

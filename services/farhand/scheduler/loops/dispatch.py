@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from farhand.kernel.errors import Unavailable
 from farhand.runtime.crash_points import reach
 from farhand.runtime.database import database_error
-from farhand.scheduler.core.matching import Seat, match
+from farhand.scheduler.core.matching import Seat, closed_lanes, match
 from farhand.scheduler.loops import tracing
 from farhand.scheduler.loops.frames import Assignments, GoAway, GoAwayReason
 from farhand.scheduler.loops.group_commit import HotConnection
 from farhand.scheduler.loops.stream import Outstanding, Stream, Streams
 from farhand.scheduler.store.groups import Lane, lanes_of
 from farhand.scheduler.store.queue import Claimed, assign, assigned_to, heads, living_seats, lock_for_claim
+from farhand.scheduler.store.tenant_quotas import running_limits
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +125,8 @@ class Dispatch:
             self._idle.set()
 
     async def _claim(self, group: str) -> bool:
-        """One claim. Answers whether there may be more to claim at once."""
+        """One claim. Answers whether there may be more to claim at once: also where the jobs that were found are
+        those of a tenant that has reached its limit with this, since the next claim looks behind them."""
         streams = {stream.session_id: stream for stream in self._streams.of_group(group) if stream.credit}
         if not streams:
             return False
@@ -135,8 +137,12 @@ class Dispatch:
                 return False
             lanes = {lane.id: lane for lane in await lanes_of(connection, group)}
             allowed, newest = row["allowed_tenants"], row["newest"]
+            limits = await running_limits(connection, row, group, list(lanes.values()))
+            closed = closed_lanes(limits)
             living = await living_seats(connection, {id: stream.epoch for id, stream in streams.items()})
-            open_lanes = [lane for lane in lanes.values() if not allowed or lane.tenant in allowed]
+            open_lanes = [
+                lane for lane in lanes.values() if (not allowed or lane.tenant in allowed) and lane.id not in closed
+            ]
             seats = [
                 Seat(
                     id,
@@ -154,7 +160,7 @@ class Dispatch:
             # A lane may have come since the lanes were read; its jobs are younger than the lock, so nothing that
             # is younger may go before the next look (P5).
             rows = [row for row in found if row["key"] <= newest]
-            matches = match([row["lane_id"] for row in rows], seats)
+            matches = match([row["lane_id"] for row in rows], seats, limits)
             if not matches:
                 return False
             claimed = await assign(

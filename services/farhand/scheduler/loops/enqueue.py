@@ -2,7 +2,8 @@
 
 A row's group and fallback are resolved before it joins a batch, and nobody is told
 "unknown" or "forbidden" before the registry itself was asked. The transaction
-looks again, under the groups' locks (P10, P11).
+looks again, under the groups' locks (P10, P11), and there alone is known whether a
+quota leaves room in the queue (P13).
 """
 
 import base64
@@ -18,10 +19,12 @@ from farhand.kernel.resolution import Fallback
 from farhand.runtime.crash_points import reach
 from farhand.scheduler.core.declared import Declared, Placement
 from farhand.scheduler.core.submission import Answer, Fresh, JobRow, Submission
+from farhand.scheduler.core.tenant_quotas import QueueRoom
 from farhand.scheduler.loops.group_commit import GroupCommit, HotConnection
 from farhand.scheduler.store.groups import EncodeLog
 from farhand.scheduler.store.queue import Lanes, NewJob, allot_keys, apply_fallbacks, insert_jobs
 from farhand.scheduler.store.sql import SQL
+from farhand.scheduler.store.tenant_quotas import known_requests, queue_room
 
 FALLBACK_LETTER = {Fallback.WAIT: "W", Fallback.FAIL: "F", Fallback.CANCEL: "C"}
 FALLBACK_OF_LETTER = {letter: fallback for fallback, letter in FALLBACK_LETTER.items()}
@@ -136,6 +139,9 @@ class Enqueue:
                 )
                 for placed in batch
             ]
+            room = await queue_room(connection, groups, {name[:2] for name, error in refusal.items() if error is None})
+            if room:
+                checked = await _within_quotas(connection, batch, checked, room)
             count = sum(isinstance(row, NewJob) for rows in checked for row in rows)
             keys = iter(await allot_keys(connection, count))
             answers: list[Answer | Exception] = [
@@ -218,6 +224,28 @@ class Enqueue:
             elif name in first:  # pruned in this very moment
                 repeated[index] = Unavailable("The request_id's memory is just being cleared; try again.")
         return repeated
+
+
+async def _within_quotas(
+    connection: Connection,
+    batch: Sequence[Placed],
+    checked: Sequence[tuple[NewJob | bytes | FarhandError, ...]],
+    room: QueueRoom,
+) -> list[tuple[NewJob | bytes | FarhandError, ...]]:
+    """The rows, those refused that find no room in their queues (P13). A call that was answered before is answered so
+    again, and takes no room (P6)."""
+    ids = [(placed.submission.tenant, placed.submission.request_id) for placed in batch]
+    known = await known_requests(connection, [name for name in ids if name[1]])
+    bounded = []
+    for name, rows in zip(ids, checked, strict=True):
+        if name not in known:
+            rows = tuple(
+                (room.take(row.group_uid, row.tenant) or row) if isinstance(row, NewJob) else row for row in rows
+            )
+            if name[1] and any(isinstance(row, NewJob) for row in rows):
+                known.add(name)
+        bounded.append(rows)
+    return bounded
 
 
 def _fresh(

@@ -33,7 +33,8 @@ from farhand.scheduler.core.task_run import JobView, Refused, Run, RunId, RunSta
 from farhand.scheduler.store.executions import Found, Locked, MovedRow, RunRow
 from farhand.scheduler.store.queue import NewJob
 
-AGAIN = timedelta(seconds=2)  # until a task run is tried again that can't be queued while the registry is away
+# Until a task run is tried again that can't be queued: the registry is away, or its queue has no room for it.
+AGAIN = timedelta(seconds=2)
 MOST_ROUNDS = 5_000  # of one step; more can only be a mistake, which must not stop the others
 
 
@@ -180,6 +181,12 @@ class Moving:
         )
         self.runs[id] = replace(run, again_at=self.locked.now + AGAIN, reason=refused.reason, message=message)
         self.ask = True
+
+    def held_back(self, id: RunId, reason: str, message: str) -> None:
+        """It can't be queued yet, and says why; it is tried again."""
+        self.jobs.pop(id)
+        run = replace(self.runs[id], job=None, wait_limit=None)
+        self.runs[id] = replace(run, again_at=self.locked.now + AGAIN, reason=reason, message=message)
 
     # ── effects ──
 

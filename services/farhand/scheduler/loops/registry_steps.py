@@ -5,9 +5,10 @@ from farhand.api.registry.v1.tenant_pb2 import Tenant as TenantMessage
 from farhand.api.registry.v1.watch_service_pb2 import Change as ChangeMessage
 from farhand.api.registry.v1.watch_service_pb2 import DeclaredWorkerGroup, WatchResponse
 from farhand.api.registry.v1.watch_service_pb2 import Snapshot as SnapshotMessage
-from farhand.api.registry.v1.worker_group_pb2 import WORKER_GROUP_STATE_DELETING
+from farhand.api.registry.v1.worker_group_pb2 import WORKER_GROUP_STATE_DELETING, TenantQuota
 from farhand.api.types.v1 import fallback_pb2
 from farhand.kernel.flow import PluginDefault
+from farhand.kernel.quotas import Quota
 from farhand.kernel.resolution import Fallback
 from farhand.runtime.wire import plain
 from farhand.scheduler.core.declared import (
@@ -109,4 +110,13 @@ def _group(message: DeclaredWorkerGroup) -> Group:
         paused=group.paused,
         deleting=group.state == WORKER_GROUP_STATE_DELETING,
         force_deletion=message.force_deletion,
+        quotas=tuple(map(_quota, group.quotas)),
+    )
+
+
+def _quota(message: TenantQuota) -> Quota:
+    return Quota(
+        message.tenant,
+        message.max_running if message.HasField("max_running") else None,
+        message.max_queued if message.HasField("max_queued") else None,
     )

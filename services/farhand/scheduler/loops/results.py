@@ -21,7 +21,7 @@ GATHER_STARTS_SECONDS = 0.02
 
 class Results:
     """See the module. `on_ended` is told the keys of jobs that ended, `on_started` of those that started; `on_due`
-    that executions are to be looked at."""
+    that executions are to be looked at, `on_room` the group (uid) in which jobs ended."""
 
     def __init__(
         self,
@@ -32,12 +32,14 @@ class Results:
         on_ended: Callable[[list[int]], None],
         on_started: Callable[[list[int]], None],
         on_due: Callable[[], None],
+        on_room: Callable[[str], None],
         on_recorded: Callable[[Outstanding, Completion, Recorded], None],
     ) -> None:
         self._writer = writer
         self._on_ended = on_ended
         self._on_started = on_started
         self._on_due = on_due
+        self._on_room = on_room
         self._on_recorded = on_recorded
         self.completions: GroupCommit[Sequence[Completion], list[Recorded]] = GroupCommit(
             "complete", completions, self._write, weigh=len
@@ -54,6 +56,8 @@ class Results:
                 outstanding = stream.outstanding.pop(completion.fence, None)
                 if outstanding is not None and answer.status == "RECORDED" and _worth_telling(outstanding, completion):
                     self._on_recorded(outstanding, completion, answer)
+        if any(answer.status == "RECORDED" for answer in answers):
+            self._on_room(stream.group_uid)
         stream.put(ResultAcks([(c.key, c.fence, a.status) for c, a in zip(completions, answers, strict=True)]))
         reach("result answered")
 

@@ -36,6 +36,7 @@ class Signals:
     refresh_copy: Callable[[], Awaitable[None]] = field(init=False)
     on_groups: Callable[[frozenset[str]], object] = field(init=False)
     wake_steps: Callable[[], None] = field(default=lambda: None)
+    bounds_running: Callable[[str], bool] = field(default=lambda _: False)  # whether a quota of the group (uid) does
     on_word: Callable[[Ring], None] = field(default=lambda _: None)
     _errands: "asyncio.Queue[Ring]" = field(default_factory=asyncio.Queue)
 
@@ -50,8 +51,15 @@ class Signals:
         """In these groups these jobs ended, and these wait again."""
         self.dispatch.wake(groups)
         self.jobs_ended([*ended, *returned])
-        if returned:
+        if returned or any(map(self.bounds_running, groups)):
             self.doorbell.ring(groups=set(groups))
+
+    def room_made(self, group: str) -> None:
+        """Jobs of this group (uid) ended. Where a quota bounds how many a tenant may have running, another may go now,
+        to a worker of any replica; elsewhere the credit of the worker that it leaves is all there is to see."""
+        if self.bounds_running(group):
+            self.dispatch.wake([group])
+            self.doorbell.ring(groups={group})
 
     def jobs_changed(self, keys: Collection[int]) -> None:
         """These jobs are not where they were."""

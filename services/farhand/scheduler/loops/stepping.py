@@ -2,7 +2,8 @@
 
 Order of locks: the executions by key; then the worker groups of new jobs, shared,
 so that fallbacks are decided and permissions checked with what is true until the
-commit (P10, P11); then as queue.sql says. Lanes outlive a transaction that fails,
+commit (P10, P11); then the places in their queues, where quotas bound them (P13);
+then as queue.sql says. Lanes outlive a transaction that fails,
 so they are made outside: a batch that lacks one is undone and begun again.
 
 An execution whose step raises is ended by itself (INTERNAL) and harms no other.
@@ -34,7 +35,7 @@ from farhand.scheduler.core.task_run import Refused, RunId
 from farhand.scheduler.loops.enqueue import FALLBACK_LETTER, refusal_of
 from farhand.scheduler.loops.flows import Flows
 from farhand.scheduler.loops.kills import KILLED
-from farhand.scheduler.loops.moving import Moving, Queued
+from farhand.scheduler.loops.moving import AGAIN, Moving, Queued
 from farhand.scheduler.store.executions import (
     Locked,
     MarkedKill,
@@ -56,6 +57,7 @@ from farhand.scheduler.store.groups import EncodeLog, Ending, end_waiting
 from farhand.scheduler.store.places import executions_that_wait, free_places
 from farhand.scheduler.store.queue import LaneName, Lanes, NewJob, allot_keys, apply_fallbacks, insert_jobs
 from farhand.scheduler.store.sql import SQL
+from farhand.scheduler.store.tenant_quotas import queue_room
 
 log = logging.getLogger(__name__)
 
@@ -159,6 +161,7 @@ class Stepping:
             else:
                 await self._load_plans(connection, moving, mistakes)
                 groups = await self._advance(connection, moving, mistakes)
+                await self._keep_to_quotas(connection, moving, groups, mistakes)
             stepped = await self._put(connection, moving, groups)
             stepped.mistakes = mistakes
             reach("step written")
@@ -205,6 +208,33 @@ class Stepping:
             again = {one.key: one for one in (*(one for one, _ in begins), *refused)}
             active = [one for one in again.values() if one.plan is not None]
         return groups
+
+    async def _keep_to_quotas(
+        self,
+        connection: Connection,
+        moving: Sequence[Moving],
+        groups: Mapping[str, Record],
+        mistakes: list[Mistake],
+    ) -> None:
+        """Jobs that find no room in their queues stay outside of them (P13). Their task runs are tried again; who is
+        first then is first, whoever waited longer."""
+        wanted = {(queued.job.group_uid, queued.job.tenant) for one in moving for queued in one.jobs.values()}
+        room = await queue_room(connection, groups, wanted)
+        if not room:
+            return
+        for one in moving:
+            full = {
+                run: error
+                for run, queued in one.jobs.items()
+                if (error := room.take(queued.job.group_uid, queued.job.tenant)) is not None
+            }
+            for run, error in full.items():
+                one.held_back(run, error.reason, f"{error.message} It is tried again every {AGAIN.seconds} seconds.")
+            try:
+                begins = one.advance() if full else []
+                assert not begins, "what is not queued ends nothing, so nothing follows but its timer"
+            except Exception as error:
+                mistakes.append(_give_up(one, error))
 
     async def _give_keys(self, connection: Connection, moving: Sequence[Moving]) -> None:
         new = [(one, id) for one in moving for id in one.without_key()]

@@ -26,12 +26,15 @@ class Explanations:
             (figures,) = await read_figures(connection, [job.group_uid])
             workers = await read_active_workers(connection, job.group_uid) if waits else []
             position = await read_position(connection, job.group_uid, job.key) if waits else 0
-        why = explain(job, figures, workers, position)
+            before = 0
+            if waits and figures.of_tenant(job.tenant) is not None:
+                before = await read_position(connection, job.group_uid, job.key, tenant=job.tenant) - 1
+        why = explain(job, figures, workers, position, before)
         return ExplainJobResponse(
             job=job_message(job),
             reason=WaitReason.Value(f"WAIT_REASON_{why.reason}"),
             message=why.message,
             position=position,
             head_wait=duration(figures.oldest_wait),
-            figures=figures_message(figures),
+            figures=figures_message(figures, caller),
         )

@@ -25,12 +25,13 @@ class GroupServicer(group_service_pb2_grpc.GroupServiceServicer):
         self, request: messages.GetGroupFiguresRequest, context: ServicerContext[Any, Any]
     ) -> messages.GetGroupFiguresResponse:
         """See the proto."""
-        group = await self._groups.find(request.worker_group, identity(context))
+        caller = identity(context)
+        group = await self._groups.find(request.worker_group, caller)
         async with self._reading.connection() as connection:
             found = [figures for figures in await read_figures(connection, [group.uid]) if not figures.gone]
         if not found:  # deleted in this very moment
             raise not_found("worker group", group_label(group.key))
-        return messages.GetGroupFiguresResponse(figures=figures_message(found[0]))
+        return messages.GetGroupFiguresResponse(figures=figures_message(found[0], caller))
 
     async def ListGroupFigures(
         self, request: messages.ListGroupFiguresRequest, context: ServicerContext[Any, Any]
@@ -40,5 +41,5 @@ class GroupServicer(group_service_pb2_grpc.GroupServiceServicer):
         async with self._reading.connection() as connection:
             every = await read_figures(connection)
         return messages.ListGroupFiguresResponse(
-            figures=(figures_message(figures) for figures in every if may_see(caller, figures.allowed_tenants))
+            figures=(figures_message(figures, caller) for figures in every if may_see(caller, figures.allowed_tenants))
         )

@@ -12,6 +12,7 @@ from farhand.kernel.job_id import encode
 from farhand.kernel.resolution import Fallback
 from farhand.runtime.grpc_channel import status_error
 from farhand.runtime.grpc_server import status_of
+from farhand.runtime.security import Identity
 from farhand.runtime.wire import duration, timestamp, timestamp_of_nanoseconds
 from farhand.scheduler.core.explain import GroupFigures
 from farhand.scheduler.core.job import JobState
@@ -101,8 +102,8 @@ def job_states(numbers: Iterable[int]) -> frozenset[JobState]:
     return frozenset(_STATE_OF[number] for number in asked)
 
 
-def figures_message(figures: GroupFigures) -> job_service_pb2.GroupFigures:
-    """The figures of a group."""
+def figures_message(figures: GroupFigures, caller: Identity) -> job_service_pb2.GroupFigures:
+    """The figures of a group, without those of other tenants than the caller's."""
     return job_service_pb2.GroupFigures(
         worker_group=figures.key,
         worker_group_uid=figures.uid,
@@ -113,6 +114,17 @@ def figures_message(figures: GroupFigures) -> job_service_pb2.GroupFigures:
         oldest_wait=duration(figures.oldest_wait),
         ended_jobs=figures.ended,
         paused=figures.paused,
+        tenants=(
+            job_service_pb2.TenantFigures(
+                tenant=each.tenant,
+                running_jobs=each.running,
+                max_running=each.quota.max_running,
+                queued_jobs=each.queued,
+                max_queued=each.quota.max_queued,
+            )
+            for each in figures.tenants
+            if caller.admits_tenant(each.tenant)
+        ),
     )
 
 

@@ -28,6 +28,7 @@ from farhand.scheduler.core.declared import (
     changed_groups,
 )
 from farhand.scheduler.store.groups import EncodeLog, settle_group
+from farhand.scheduler.store.tenant_quotas import read_quotas, write_quotas
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +158,11 @@ async def _put_groups(
     known = await _lock_groups(connection, [group.uid for group in groups])
     await connection.executemany(
         """INSERT INTO scheduler.worker_group
-               (uid, key, allowed_tenants, lease_ms, paused, deleting, force_deletion, gone)
-           VALUES ($1, $2, $3, $4, $5, $6, $7, false)
+               (uid, key, allowed_tenants, lease_ms, paused, deleting, force_deletion, quotas, gone)
+           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, false)
            ON CONFLICT (uid) DO UPDATE SET key = excluded.key, allowed_tenants = excluded.allowed_tenants,
                lease_ms = excluded.lease_ms, paused = excluded.paused, deleting = excluded.deleting,
-               force_deletion = excluded.force_deletion, gone = false""",
+               force_deletion = excluded.force_deletion, quotas = excluded.quotas, gone = false""",
         [
             (
                 group.uid,
@@ -171,6 +172,7 @@ async def _put_groups(
                 group.paused,
                 group.deleting,
                 group.force_deletion,
+                write_quotas(group.quotas),
             )
             for group in groups
         ],
@@ -199,7 +201,7 @@ async def _read(connection: Connection) -> Declared:
         "SELECT tenant, name, default_worker_group, default_fallback, plugin_defaults FROM scheduler.namespace"
     )
     groups = await connection.fetch(
-        """SELECT uid, key, allowed_tenants, lease_ms, paused, deleting, force_deletion
+        """SELECT uid, key, allowed_tenants, lease_ms, paused, deleting, force_deletion, quotas
            FROM scheduler.worker_group WHERE NOT gone"""
     )
     return Declared.of(
@@ -218,6 +220,7 @@ async def _read(connection: Connection) -> Declared:
                 row["paused"],
                 row["deleting"],
                 row["force_deletion"],
+                read_quotas(row["quotas"]),
             )
             for row in groups
         ],

@@ -13,9 +13,11 @@ from sqlalchemy import ColumnElement, Float, Select, Text, and_, bindparam, cast
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from farhand.kernel.quotas import Quota
 from farhand.scheduler.core.explain import EXACT_POSITIONS, ActiveWorker, GroupFigures
 from farhand.scheduler.core.lease import AVAILABLE_WITHIN
 from farhand.scheduler.core.session import SessionState
+from farhand.scheduler.core.tenant_quotas import tenant_figures
 from farhand.scheduler.store.tables import job, lane, live, queue, session, tally, worker_group
 
 _ACTIVE = [SessionState.CONNECTED.value, SessionState.DISCONNECTED.value]
@@ -68,11 +70,25 @@ def _figures() -> Select[Any]:
         worker_group.c.allowed_tenants,
         worker_group.c.deleting,
         worker_group.c.gone,
+        worker_group.c.quotas,
     ).select_from(worker_group.join(workers, true()).join(counts, true()).join(oldest, true()))
 
 
 _OF_ALL = _figures().where(worker_group.c.gone.is_(False)).order_by(worker_group.c.key.collate("C"))
 _OF_SOME = _figures().where(worker_group.c.uid == func.any(bindparam("uids", type_=ARRAY(Text))))
+
+
+_BY_TENANT = (
+    select(
+        lane.c.group_uid,
+        lane.c.tenant,
+        func.sum(tally.c.live).label("live"),
+        func.sum(tally.c.queued).label("queued"),
+    )
+    .select_from(lane.join(tally, tally.c.lane_id == lane.c.id))
+    .where(lane.c.group_uid == func.any(bindparam("uids", type_=ARRAY(Text))))
+    .group_by(lane.c.group_uid, lane.c.tenant)
+)
 
 
 async def read_figures(connection: AsyncConnection, uids: Iterable[str] | None = None) -> list[GroupFigures]:
@@ -81,6 +97,9 @@ async def read_figures(connection: AsyncConnection, uids: Iterable[str] | None =
         rows = await connection.execute(_OF_ALL)
     else:
         rows = await connection.execute(_OF_SOME, {"uids": list(uids)})
+    rows = rows.all()
+    quotas = {row.uid: [Quota(**line) for line in row.quotas] for row in rows if row.quotas}
+    counts = await _tenant_counts(connection, list(quotas)) if quotas else {}
     return [
         GroupFigures(
             uid=row.uid,
@@ -95,9 +114,18 @@ async def read_figures(connection: AsyncConnection, uids: Iterable[str] | None =
             allowed_tenants=frozenset(row.allowed_tenants),
             deleting=row.deleting,
             gone=row.gone,
+            tenants=tenant_figures(quotas.get(row.uid, ()), counts.get(row.uid, {})),
         )
         for row in rows
     ]
+
+
+async def _tenant_counts(connection: AsyncConnection, uids: list[str]) -> dict[str, dict[str, tuple[int, int]]]:
+    """What runs and what waits, by group and tenant."""
+    found: dict[str, dict[str, tuple[int, int]]] = {}
+    for row in await connection.execute(_BY_TENANT, {"uids": uids}):
+        found.setdefault(row.group_uid, {})[row.tenant] = (int(row.live), int(row.queued))
+    return found
 
 
 async def read_active_workers(connection: AsyncConnection, group_uid: str) -> list[ActiveWorker]:
@@ -129,8 +157,9 @@ async def read_active_workers(connection: AsyncConnection, group_uid: str) -> li
     ]
 
 
-async def read_position(connection: AsyncConnection, group_uid: str, key: int) -> int:
-    """The place of a waiting job among those of its group, from 1; one more than EXACT_POSITIONS beyond that."""
+async def read_position(connection: AsyncConnection, group_uid: str, key: int, *, tenant: str | None = None) -> int:
+    """The place of a waiting job among those of its group, or of a tenant there, from 1; one more than
+    EXACT_POSITIONS beyond that."""
     before = (
         select(literal(1).label("one"))
         .where(queue.c.lane_id == lane.c.id, queue.c.key < key)
@@ -140,7 +169,7 @@ async def read_position(connection: AsyncConnection, group_uid: str, key: int) -
     counted = (
         select(before.c.one)
         .select_from(lane.join(before, true()))
-        .where(lane.c.group_uid == group_uid)
+        .where(lane.c.group_uid == group_uid, true() if tenant is None else lane.c.tenant == tenant)
         .limit(EXACT_POSITIONS)
         .subquery("counted")
     )

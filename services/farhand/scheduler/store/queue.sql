@@ -1,7 +1,7 @@
 -- The statements of the hot path and of everything that moves a job. Each says what it guarantees.
 --
 -- Locks are taken in one order: execution rows by key (executions.sql), then worker_group rows by uid,
--- then session rows by id, then live and queue rows by key, then tally rows by lane. What ends a job,
+-- then place_in_queue rows by group and tenant, then session rows by id, then live and queue rows by key, then tally rows by lane. What ends a job,
 -- or brings it back, appends to step_due for the execution that waits for it, and locks no execution.
 -- "Lock, then look in the next statement": a statement that locks sees the rows as they are after the
 -- wait, but its subqueries see them as of its start.
@@ -12,13 +12,13 @@
 -- name: lock_groups_for_enqueue
 -- An enqueue shares the group with claims and other enqueues, and excludes a change of availability,
 -- of the allowed tenants, or a deletion, until it commits (P10, P11).
-SELECT uid, key, allowed_tenants, deleting, gone, now() AS now
+SELECT uid, key, allowed_tenants, quotas, deleting, gone, now() AS now
 FROM scheduler.worker_group WHERE uid = ANY($1::text[]) ORDER BY uid FOR KEY SHARE;
 
 -- name: lock_group_for_claim
 -- One claim at a time per group, over all replicas: none overtakes another (P5). `newest`: the lane of every job
 -- up to this key is there to be read from now on.
-SELECT key, allowed_tenants, paused, (SELECT last_value FROM scheduler.job_key) AS newest
+SELECT key, allowed_tenants, quotas, paused, (SELECT last_value FROM scheduler.job_key) AS newest
 FROM scheduler.worker_group WHERE uid = $1 AND NOT gone FOR NO KEY UPDATE;
 
 -- name: lock_group_for_change
@@ -46,6 +46,32 @@ ON CONFLICT DO NOTHING;
 
 -- name: lanes_of_group
 SELECT id, tenant, task_type FROM scheduler.lane WHERE group_uid = $1;
+
+-- name: lock_places_in_queues
+-- One enqueue at a time of each tenant in each group, over all replicas, so that none takes the last place
+-- twice (P13). Asked for only where a quota bounds what waits. What makes a queue longer besides, a lost
+-- assignment that returns, holds its group FOR UPDATE.
+INSERT INTO scheduler.place_in_queue AS p (group_uid, tenant)
+SELECT * FROM unnest($1::text[], $2::text[]) AS w(group_uid, tenant) ORDER BY 1, 2
+ON CONFLICT (group_uid, tenant) DO UPDATE SET tenant = p.tenant;
+
+-- name: queued_of_tenants
+-- Under the locks above: what waits, and at most that.
+SELECT w.group_uid, w.tenant, sum(t.queued)::bigint AS queued
+FROM unnest($1::text[], $2::text[]) AS w(group_uid, tenant)
+JOIN scheduler.lane l ON l.group_uid = w.group_uid AND l.tenant = w.tenant
+JOIN scheduler.tally t ON t.lane_id = l.id GROUP BY w.group_uid, w.tenant;
+
+-- name: running_of_tenants
+-- Under the lock of a claim, which alone makes them more: the jobs that workers have, and at most those (P13).
+SELECT l.tenant, sum(t.live)::bigint AS running
+FROM scheduler.lane l JOIN scheduler.tally t ON t.lane_id = l.id WHERE l.group_uid = $1 GROUP BY l.tenant;
+
+-- name: known_requests
+-- Those that were used before; held, so that upkeep does not forget them in between.
+SELECT r.tenant, r.request_id FROM unnest($1::text[], $2::text[]) AS w(tenant, request_id)
+JOIN scheduler.request r ON r.tenant = w.tenant AND r.request_id = w.request_id
+ORDER BY r.tenant, r.request_id FOR KEY SHARE OF r;
 
 -- name: allot_keys
 -- Keys in the order of the rows; all of them higher than any key that was acknowledged before (P5).

@@ -52,6 +52,7 @@ worker_group = Table(
     Column("deleting", Boolean),
     Column("force_deletion", Boolean),
     Column("gone", Boolean),
+    Column("quotas", JSONB),
 )
 
 lane = Table(

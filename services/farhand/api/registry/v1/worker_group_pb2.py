@@ -26,15 +26,17 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*farhand/api/registry/v1/worker_group.proto\x12\x17\x66\x61rhand.api.registry.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb9\x02\n\x0bWorkerGroup\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x17\n\x0f\x61llowed_tenants\x18\x04 \x03(\t\x12(\n\x05lease\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06paused\x18\x06 \x01(\x08\x12\x38\n\x05state\x18\x07 \x01(\x0e\x32).farhand.api.registry.v1.WorkerGroupState\x12\x0c\n\x04\x65tag\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp*v\n\x10WorkerGroupState\x12\"\n\x1eWORKER_GROUP_STATE_UNSPECIFIED\x10\x00\x12\x1d\n\x19WORKER_GROUP_STATE_ACTIVE\x10\x01\x12\x1f\n\x1bWORKER_GROUP_STATE_DELETING\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*farhand/api/registry/v1/worker_group.proto\x12\x17\x66\x61rhand.api.registry.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xef\x02\n\x0bWorkerGroup\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x17\n\x0f\x61llowed_tenants\x18\x04 \x03(\t\x12(\n\x05lease\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06paused\x18\x06 \x01(\x08\x12\x38\n\x05state\x18\x07 \x01(\x0e\x32).farhand.api.registry.v1.WorkerGroupState\x12\x0c\n\x04\x65tag\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x06quotas\x18\x0b \x03(\x0b\x32$.farhand.api.registry.v1.TenantQuota\"o\n\x0bTenantQuota\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x18\n\x0bmax_running\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x17\n\nmax_queued\x18\x03 \x01(\x05H\x01\x88\x01\x01\x42\x0e\n\x0c_max_runningB\r\n\x0b_max_queued*v\n\x10WorkerGroupState\x12\"\n\x1eWORKER_GROUP_STATE_UNSPECIFIED\x10\x00\x12\x1d\n\x19WORKER_GROUP_STATE_ACTIVE\x10\x01\x12\x1f\n\x1bWORKER_GROUP_STATE_DELETING\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'farhand.api.registry.v1.worker_group_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_WORKERGROUPSTATE']._serialized_start=452
-  _globals['_WORKERGROUPSTATE']._serialized_end=570
+  _globals['_WORKERGROUPSTATE']._serialized_start=619
+  _globals['_WORKERGROUPSTATE']._serialized_end=737
   _globals['_WORKERGROUP']._serialized_start=137
-  _globals['_WORKERGROUP']._serialized_end=450
+  _globals['_WORKERGROUP']._serialized_end=504
+  _globals['_TENANTQUOTA']._serialized_start=506
+  _globals['_TENANTQUOTA']._serialized_end=617
 # @@protoc_insertion_point(module_scope)

@@ -61,6 +61,7 @@ class WorkerGroup(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    QUOTAS_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """The name that users type: ^[a-zA-Z0-9][a-zA-Z0-9_-]*$, 1 to 100 characters.
     The default group's key is empty; where an id is asked for it is "_default".
@@ -96,6 +97,12 @@ class WorkerGroup(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it last changed, by the database's clock."""
 
+    @_builtins.property
+    def quotas(self) -> _containers.RepeatedCompositeFieldContainer[Global___TenantQuota]:
+        """What each tenant may have here at once, by tenant, at most 1,000 lines; empty: as much as
+        it likes. Changing them touches no job that runs or waits.
+        """
+
     def __init__(
         self,
         *,
@@ -109,11 +116,56 @@ class WorkerGroup(_message.Message):
         etag: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        quotas: _abc.Iterable[Global___TenantQuota] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "lease", b"lease", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_tenants", b"allowed_tenants", "create_time", b"create_time", "description", b"description", "etag", b"etag", "key", b"key", "lease", b"lease", "paused", b"paused", "state", b"state", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_tenants", b"allowed_tenants", "create_time", b"create_time", "description", b"description", "etag", b"etag", "key", b"key", "lease", b"lease", "paused", b"paused", "quotas", b"quotas", "state", b"state", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WorkerGroup: _TypeAlias = WorkerGroup  # noqa: Y015
+
+@_typing.final
+class TenantQuota(_message.Message):
+    """What one tenant may have in a worker group at once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    MAX_RUNNING_FIELD_NUMBER: _builtins.int
+    MAX_QUEUED_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """The tenant; "*" (or empty): each tenant that has no line of its own, every one of them
+    for itself.
+    """
+    max_running: _builtins.int
+    """At most so many of its jobs are with workers of the group, 0 to 1,000,000,000. More of them
+    wait in their places, and jobs of other tenants pass them. Unset: no bound.
+    """
+    max_queued: _builtins.int
+    """At most so many of its jobs wait in the group's queue, 0 to 1,000,000,000. A submit beyond
+    that is refused (QUOTA_EXCEEDED), and a task run waits outside of the queue; an assignment
+    that is lost always returns to its place. Unset: no bound.
+    """
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        max_running: _builtins.int | None = ...,
+        max_queued: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_queued", b"_max_queued", "_max_running", b"_max_running", "max_queued", b"max_queued", "max_running", b"max_running"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_queued", b"_max_queued", "_max_running", b"_max_running", "max_queued", b"max_queued", "max_running", b"max_running", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_queued: _TypeAlias = _typing.Literal["max_queued"]  # noqa: Y015
+    _WhichOneofArgType__max_queued: _TypeAlias = _typing.Literal["_max_queued", b"_max_queued"]  # noqa: Y015
+    _WhichOneofReturnType__max_running: _TypeAlias = _typing.Literal["max_running"]  # noqa: Y015
+    _WhichOneofArgType__max_running: _TypeAlias = _typing.Literal["_max_running", b"_max_running"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_queued) -> _WhichOneofReturnType__max_queued | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_running) -> _WhichOneofReturnType__max_running | None: ...
+
+Global___TenantQuota: _TypeAlias = TenantQuota  # noqa: Y015

@@ -74,14 +74,14 @@ class WorkerGroupServiceServicer:
     def CreateWorkerGroup(self, request, context):
         """CreateWorkerGroup makes a worker group. Caller: admin. Errors: INVALID_ARGUMENT with field
         paths; ALREADY_EXISTS (RESOURCE_EXISTS); NOT_FOUND for an
-        allowed tenant that is not there. Idempotent by request_id.
+        allowed tenant, or one of a quota, that is not there. Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetWorkerGroup(self, request, context):
-        """GetWorkerGroup reads one. Caller: admin, client, service (a client sees the groups that its tenants may use). Errors: NOT_FOUND with near matches.
+        """GetWorkerGroup reads one. Caller: admin, client, service (a client sees the groups that its tenants may use, without the names and quotas of other tenants). Errors: NOT_FOUND with near matches.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

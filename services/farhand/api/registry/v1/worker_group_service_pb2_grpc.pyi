@@ -36,10 +36,10 @@ class WorkerGroupServiceStub:
     CreateWorkerGroup: _grpc.UnaryUnaryMultiCallable[_worker_group_service_pb2.CreateWorkerGroupRequest, _worker_group_service_pb2.CreateWorkerGroupResponse]
     """CreateWorkerGroup makes a worker group. Caller: admin. Errors: INVALID_ARGUMENT with field
     paths; ALREADY_EXISTS (RESOURCE_EXISTS); NOT_FOUND for an
-    allowed tenant that is not there. Idempotent by request_id.
+    allowed tenant, or one of a quota, that is not there. Idempotent by request_id.
     """
     GetWorkerGroup: _grpc.UnaryUnaryMultiCallable[_worker_group_service_pb2.GetWorkerGroupRequest, _worker_group_service_pb2.GetWorkerGroupResponse]
-    """GetWorkerGroup reads one. Caller: admin, client, service (a client sees the groups that its tenants may use). Errors: NOT_FOUND with near matches."""
+    """GetWorkerGroup reads one. Caller: admin, client, service (a client sees the groups that its tenants may use, without the names and quotas of other tenants). Errors: NOT_FOUND with near matches."""
     ListWorkerGroups: _grpc.UnaryUnaryMultiCallable[_worker_group_service_pb2.ListWorkerGroupsRequest, _worker_group_service_pb2.ListWorkerGroupsResponse]
     """ListWorkerGroups reads a page of them, by key, the default group first. Caller: admin, client, service (a client sees the groups that its tenants may use). Errors:
     INVALID_ARGUMENT for a token that is not ours.
@@ -70,10 +70,10 @@ class WorkerGroupServiceAsyncStub(WorkerGroupServiceStub):
     CreateWorkerGroup: _aio.UnaryUnaryMultiCallable[_worker_group_service_pb2.CreateWorkerGroupRequest, _worker_group_service_pb2.CreateWorkerGroupResponse]  # type: ignore[assignment]
     """CreateWorkerGroup makes a worker group. Caller: admin. Errors: INVALID_ARGUMENT with field
     paths; ALREADY_EXISTS (RESOURCE_EXISTS); NOT_FOUND for an
-    allowed tenant that is not there. Idempotent by request_id.
+    allowed tenant, or one of a quota, that is not there. Idempotent by request_id.
     """
     GetWorkerGroup: _aio.UnaryUnaryMultiCallable[_worker_group_service_pb2.GetWorkerGroupRequest, _worker_group_service_pb2.GetWorkerGroupResponse]  # type: ignore[assignment]
-    """GetWorkerGroup reads one. Caller: admin, client, service (a client sees the groups that its tenants may use). Errors: NOT_FOUND with near matches."""
+    """GetWorkerGroup reads one. Caller: admin, client, service (a client sees the groups that its tenants may use, without the names and quotas of other tenants). Errors: NOT_FOUND with near matches."""
     ListWorkerGroups: _aio.UnaryUnaryMultiCallable[_worker_group_service_pb2.ListWorkerGroupsRequest, _worker_group_service_pb2.ListWorkerGroupsResponse]  # type: ignore[assignment]
     """ListWorkerGroups reads a page of them, by key, the default group first. Caller: admin, client, service (a client sees the groups that its tenants may use). Errors:
     INVALID_ARGUMENT for a token that is not ours.
@@ -107,7 +107,7 @@ class WorkerGroupServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_worker_group_service_pb2.CreateWorkerGroupResponse, _abc.Awaitable[_worker_group_service_pb2.CreateWorkerGroupResponse]]:
         """CreateWorkerGroup makes a worker group. Caller: admin. Errors: INVALID_ARGUMENT with field
         paths; ALREADY_EXISTS (RESOURCE_EXISTS); NOT_FOUND for an
-        allowed tenant that is not there. Idempotent by request_id.
+        allowed tenant, or one of a quota, that is not there. Idempotent by request_id.
         """
 
     @_abc_1.abstractmethod
@@ -116,7 +116,7 @@ class WorkerGroupServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _worker_group_service_pb2.GetWorkerGroupRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_worker_group_service_pb2.GetWorkerGroupResponse, _abc.Awaitable[_worker_group_service_pb2.GetWorkerGroupResponse]]:
-        """GetWorkerGroup reads one. Caller: admin, client, service (a client sees the groups that its tenants may use). Errors: NOT_FOUND with near matches."""
+        """GetWorkerGroup reads one. Caller: admin, client, service (a client sees the groups that its tenants may use, without the names and quotas of other tenants). Errors: NOT_FOUND with near matches."""
 
     @_abc_1.abstractmethod
     def ListWorkerGroups(

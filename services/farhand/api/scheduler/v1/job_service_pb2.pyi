@@ -49,6 +49,10 @@ class _WaitReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WaitReason
     """Nothing stands in its way: it is about to be assigned."""
     WAIT_REASON_TENANT_NOT_ALLOWED: _WaitReason.ValueType  # 9
     """Its group no longer allows its tenant; it is about to end FAILED."""
+    WAIT_REASON_QUOTA_REACHED: _WaitReason.ValueType  # 10
+    """Its tenant has as many jobs with workers of its group as the group's quota
+    allows.
+    """
 
 class WaitReason(_WaitReason, metaclass=_WaitReasonEnumTypeWrapper):
     """Why a job waits."""
@@ -73,6 +77,10 @@ WAIT_REASON_NEXT: WaitReason.ValueType  # 8
 """Nothing stands in its way: it is about to be assigned."""
 WAIT_REASON_TENANT_NOT_ALLOWED: WaitReason.ValueType  # 9
 """Its group no longer allows its tenant; it is about to end FAILED."""
+WAIT_REASON_QUOTA_REACHED: WaitReason.ValueType  # 10
+"""Its tenant has as many jobs with workers of its group as the group's quota
+allows.
+"""
 Global___WaitReason: _TypeAlias = WaitReason  # noqa: Y015
 
 @_typing.final
@@ -568,6 +576,7 @@ class GroupFigures(_message.Message):
     OLDEST_WAIT_FIELD_NUMBER: _builtins.int
     ENDED_JOBS_FIELD_NUMBER: _builtins.int
     PAUSED_FIELD_NUMBER: _builtins.int
+    TENANTS_FIELD_NUMBER: _builtins.int
     worker_group: _builtins.str
     """Its key; empty: the default group."""
     worker_group_uid: _builtins.str
@@ -588,6 +597,12 @@ class GroupFigures(_message.Message):
     def oldest_wait(self) -> _duration_pb2.Duration:
         """How long the oldest waiting job has waited; unset: none waits."""
 
+    @_builtins.property
+    def tenants(self) -> _containers.RepeatedCompositeFieldContainer[Global___TenantFigures]:
+        """Of each tenant that a quota of the group binds and that has a line of its own
+        or jobs here, by id. A client is told of its own tenants.
+        """
+
     def __init__(
         self,
         *,
@@ -600,14 +615,64 @@ class GroupFigures(_message.Message):
         oldest_wait: _duration_pb2.Duration | None = ...,
         ended_jobs: _builtins.int = ...,
         paused: _builtins.bool = ...,
+        tenants: _abc.Iterable[Global___TenantFigures] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_wait", b"oldest_wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_workers", b"active_workers", "ended_jobs", b"ended_jobs", "oldest_wait", b"oldest_wait", "paused", b"paused", "queued_jobs", b"queued_jobs", "running_jobs", b"running_jobs", "slots", b"slots", "worker_group", b"worker_group", "worker_group_uid", b"worker_group_uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_workers", b"active_workers", "ended_jobs", b"ended_jobs", "oldest_wait", b"oldest_wait", "paused", b"paused", "queued_jobs", b"queued_jobs", "running_jobs", b"running_jobs", "slots", b"slots", "tenants", b"tenants", "worker_group", b"worker_group", "worker_group_uid", b"worker_group_uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GroupFigures: _TypeAlias = GroupFigures  # noqa: Y015
+
+@_typing.final
+class TenantFigures(_message.Message):
+    """What one tenant has in a worker group, beside its quota there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    RUNNING_JOBS_FIELD_NUMBER: _builtins.int
+    MAX_RUNNING_FIELD_NUMBER: _builtins.int
+    QUEUED_JOBS_FIELD_NUMBER: _builtins.int
+    MAX_QUEUED_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """The tenant."""
+    running_jobs: _builtins.int
+    """Its jobs that are with a worker."""
+    max_running: _builtins.int
+    """How many it may have; unset: any number. Jobs that ran before the quota was
+    lowered may be more.
+    """
+    queued_jobs: _builtins.int
+    """Its jobs that wait."""
+    max_queued: _builtins.int
+    """How many it may have; unset: any number. Jobs that waited before the quota
+    was lowered, or that lost their workers, may be more.
+    """
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        running_jobs: _builtins.int = ...,
+        max_running: _builtins.int | None = ...,
+        queued_jobs: _builtins.int = ...,
+        max_queued: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_queued", b"_max_queued", "_max_running", b"_max_running", "max_queued", b"max_queued", "max_running", b"max_running"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_queued", b"_max_queued", "_max_running", b"_max_running", "max_queued", b"max_queued", "max_running", b"max_running", "queued_jobs", b"queued_jobs", "running_jobs", b"running_jobs", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_queued: _TypeAlias = _typing.Literal["max_queued"]  # noqa: Y015
+    _WhichOneofArgType__max_queued: _TypeAlias = _typing.Literal["_max_queued", b"_max_queued"]  # noqa: Y015
+    _WhichOneofReturnType__max_running: _TypeAlias = _typing.Literal["max_running"]  # noqa: Y015
+    _WhichOneofArgType__max_running: _TypeAlias = _typing.Literal["_max_running", b"_max_running"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_queued) -> _WhichOneofReturnType__max_queued | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_running) -> _WhichOneofReturnType__max_running | None: ...
+
+Global___TenantFigures: _TypeAlias = TenantFigures  # noqa: Y015
 
 @_typing.final
 class TailLogsRequest(_message.Message):

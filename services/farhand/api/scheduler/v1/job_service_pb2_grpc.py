@@ -93,7 +93,9 @@ class JobServiceServicer:
         durable. Errors: INVALID_ARGUMENT with field paths (payload over the limit,
         NUL characters, …); NOT_FOUND with near matches (worker group, tenant);
         PERMISSION_DENIED (TENANT_NOT_ALLOWED); FAILED_PRECONDITION (GROUP_DELETING);
-        ALREADY_EXISTS (REQUEST_ID_REUSED); UNAVAILABLE: try again. Idempotent by
+        ALREADY_EXISTS (REQUEST_ID_REUSED); RESOURCE_EXHAUSTED (QUOTA_EXCEEDED, with
+        worker_group, tenant, limit and queued in its metadata): the tenant has as
+        many jobs waiting there as it may; UNAVAILABLE: try again. Idempotent by
         request_id. A W3C "traceparent" in the call's metadata becomes the parent of
         the job's trace.
         """
@@ -103,8 +105,10 @@ class JobServiceServicer:
 
     def BatchSubmitJobs(self, request, context):
         """BatchSubmitJobs submits up to 1,000 jobs, in their order. Each is taken or
-        refused by itself; a bad one harms no other. Errors of a row are SubmitJob's;
-        of the call: INVALID_ARGUMENT (too many rows), ALREADY_EXISTS
+        refused by itself; a bad one harms no other. Where a quota has room for some
+        rows, those that come first are taken. Errors of a row are SubmitJob's, and a
+        request_id keeps them too: what was refused is submitted again under a new
+        one. Errors of the call: INVALID_ARGUMENT (too many rows), ALREADY_EXISTS
         (REQUEST_ID_REUSED), UNAVAILABLE. Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -40,14 +40,18 @@ class JobServiceStub:
     durable. Errors: INVALID_ARGUMENT with field paths (payload over the limit,
     NUL characters, …); NOT_FOUND with near matches (worker group, tenant);
     PERMISSION_DENIED (TENANT_NOT_ALLOWED); FAILED_PRECONDITION (GROUP_DELETING);
-    ALREADY_EXISTS (REQUEST_ID_REUSED); UNAVAILABLE: try again. Idempotent by
+    ALREADY_EXISTS (REQUEST_ID_REUSED); RESOURCE_EXHAUSTED (QUOTA_EXCEEDED, with
+    worker_group, tenant, limit and queued in its metadata): the tenant has as
+    many jobs waiting there as it may; UNAVAILABLE: try again. Idempotent by
     request_id. A W3C "traceparent" in the call's metadata becomes the parent of
     the job's trace.
     """
     BatchSubmitJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.BatchSubmitJobsRequest, _job_service_pb2.BatchSubmitJobsResponse]
     """BatchSubmitJobs submits up to 1,000 jobs, in their order. Each is taken or
-    refused by itself; a bad one harms no other. Errors of a row are SubmitJob's;
-    of the call: INVALID_ARGUMENT (too many rows), ALREADY_EXISTS
+    refused by itself; a bad one harms no other. Where a quota has room for some
+    rows, those that come first are taken. Errors of a row are SubmitJob's, and a
+    request_id keeps them too: what was refused is submitted again under a new
+    one. Errors of the call: INVALID_ARGUMENT (too many rows), ALREADY_EXISTS
     (REQUEST_ID_REUSED), UNAVAILABLE. Idempotent by request_id.
     """
     GetJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]
@@ -92,14 +96,18 @@ class JobServiceAsyncStub(JobServiceStub):
     durable. Errors: INVALID_ARGUMENT with field paths (payload over the limit,
     NUL characters, …); NOT_FOUND with near matches (worker group, tenant);
     PERMISSION_DENIED (TENANT_NOT_ALLOWED); FAILED_PRECONDITION (GROUP_DELETING);
-    ALREADY_EXISTS (REQUEST_ID_REUSED); UNAVAILABLE: try again. Idempotent by
+    ALREADY_EXISTS (REQUEST_ID_REUSED); RESOURCE_EXHAUSTED (QUOTA_EXCEEDED, with
+    worker_group, tenant, limit and queued in its metadata): the tenant has as
+    many jobs waiting there as it may; UNAVAILABLE: try again. Idempotent by
     request_id. A W3C "traceparent" in the call's metadata becomes the parent of
     the job's trace.
     """
     BatchSubmitJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.BatchSubmitJobsRequest, _job_service_pb2.BatchSubmitJobsResponse]  # type: ignore[assignment]
     """BatchSubmitJobs submits up to 1,000 jobs, in their order. Each is taken or
-    refused by itself; a bad one harms no other. Errors of a row are SubmitJob's;
-    of the call: INVALID_ARGUMENT (too many rows), ALREADY_EXISTS
+    refused by itself; a bad one harms no other. Where a quota has room for some
+    rows, those that come first are taken. Errors of a row are SubmitJob's, and a
+    request_id keeps them too: what was refused is submitted again under a new
+    one. Errors of the call: INVALID_ARGUMENT (too many rows), ALREADY_EXISTS
     (REQUEST_ID_REUSED), UNAVAILABLE. Idempotent by request_id.
     """
     GetJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]  # type: ignore[assignment]
@@ -147,7 +155,9 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         durable. Errors: INVALID_ARGUMENT with field paths (payload over the limit,
         NUL characters, …); NOT_FOUND with near matches (worker group, tenant);
         PERMISSION_DENIED (TENANT_NOT_ALLOWED); FAILED_PRECONDITION (GROUP_DELETING);
-        ALREADY_EXISTS (REQUEST_ID_REUSED); UNAVAILABLE: try again. Idempotent by
+        ALREADY_EXISTS (REQUEST_ID_REUSED); RESOURCE_EXHAUSTED (QUOTA_EXCEEDED, with
+        worker_group, tenant, limit and queued in its metadata): the tenant has as
+        many jobs waiting there as it may; UNAVAILABLE: try again. Idempotent by
         request_id. A W3C "traceparent" in the call's metadata becomes the parent of
         the job's trace.
         """
@@ -159,8 +169,10 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.BatchSubmitJobsResponse, _abc.Awaitable[_job_service_pb2.BatchSubmitJobsResponse]]:
         """BatchSubmitJobs submits up to 1,000 jobs, in their order. Each is taken or
-        refused by itself; a bad one harms no other. Errors of a row are SubmitJob's;
-        of the call: INVALID_ARGUMENT (too many rows), ALREADY_EXISTS
+        refused by itself; a bad one harms no other. Where a quota has room for some
+        rows, those that come first are taken. Errors of a row are SubmitJob's, and a
+        request_id keeps them too: what was refused is submitted again under a new
+        one. Errors of the call: INVALID_ARGUMENT (too many rows), ALREADY_EXISTS
         (REQUEST_ID_REUSED), UNAVAILABLE. Idempotent by request_id.
         """
 
