@@ -149,7 +149,7 @@ def names_of_all_tests() -> set[str]:
 def test_every_guarantee_names_tests_that_exist() -> None:
     section = README.partition("\n## Guarantees\n")[2].partition("\n### ")[0]
     rows = dict(re.findall(r"^\| (P\d+) \| ((?:`[Tt]est\w+`(?:, )?)+) \|$", section, re.MULTILINE))
-    assert list(rows) == [f"P{number}" for number in range(1, 13)]
+    assert list(rows) == [f"P{number}" for number in range(1, 14)]
     there = names_of_all_tests()
     named = {name for row in rows.values() for name in re.findall(r"`(\w+)`", row)}
     assert not named - there

@@ -15,4 +15,4 @@ def test_a_sabotage_fits_its_line(sabotage: Sabotage) -> None:
 
 
 def test_every_guarantee_has_a_sabotage() -> None:
-    assert {sabotage.guarantee for sabotage in SABOTAGES} == {f"P{number}" for number in range(1, 13)}
+    assert {sabotage.guarantee for sabotage in SABOTAGES} == {f"P{number}" for number in range(1, 14)}

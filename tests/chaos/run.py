@@ -30,6 +30,7 @@ from tests.fixtures.mesh import Mesh, postgres
 # By group: the tenants that may use it.
 GROUPS = {"red": ["main"], "green": ["main", "acme"], "blue": ["acme"]}
 TENANTS = ("main", "acme")
+QUOTAS = {("green", "acme"): 5}  # by group and tenant: how many may run at once, of the slots that both share
 LEASE = 4.0
 PATIENCE = 180.0  # seconds that the last jobs may take, once the faults have stopped
 # A scheduler stands still for 1.5 leases, perhaps while one transaction of it is open, and twice in a row.
@@ -142,7 +143,10 @@ async def _set_up(
     tenant = tenant_service_pb2.CreateTenantRequest(tenant=tenant_pb2.Tenant(id="acme"))
     await mesh.tenants.CreateTenant(tenant)
     for key, tenants in GROUPS.items():
-        await mesh.set_group(key, lease=LEASE, allowed_tenants=tenants)
+        quotas = {tenant: most for (group, tenant), most in QUOTAS.items() if group == key}
+        await mesh.set_group(key, lease=LEASE, allowed_tenants=tenants, max_running=quotas)
+        for tenant, most in quotas.items():
+            stage.write("quota", group=key, tenant=tenant, max_running=most)
     for _ in range(plan.schedulers):
         await mesh.add_scheduler()
     proxies: dict[str, list[Proxy]] = {}

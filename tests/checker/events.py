@@ -5,7 +5,8 @@ and `killed` likewise, and `final` whenever they see that a job has ended; of ex
 `create`, `created`, `kill execution`, `execution killed` and `ended`, and `final` of the
 jobs of their task runs. Jobs write `start`, `alive` every now and then, and `end`, each
 into the file of the worker that runs them; those of task runs say of which. Whoever sets
-the stage writes one `worker` line for each worker and one `flow` line for each flow.
+the stage writes one `worker` line for each worker, one `flow` line for each flow and one
+`quota` line for each tenant that a group's quotas bind.
 Times (`at`, `began`, `spawned`) are seconds of one machine's CLOCK_MONOTONIC. Each event
 keeps its line, so that a finding can show what proves it.
 """
@@ -209,6 +210,17 @@ class Worker:
     tenants: frozenset[str] | None  # None: all
 
 
+@dataclass(frozen=True, slots=True)
+class QuotaLine:
+    """How many jobs of a tenant a group may have with its workers; `quota`. It is declared before the first submit, and
+    stays."""
+
+    line: Line
+    group: str
+    tenant: str
+    max_running: int
+
+
 Event = (
     Submit
     | Submitted
@@ -217,6 +229,7 @@ Event = (
     | Final
     | RunLine
     | Worker
+    | QuotaLine
     | SavedFlow
     | Create
     | Created
@@ -241,6 +254,8 @@ def parse(line: Line, raw: Mapping[str, Any]) -> Event:
     if what == "worker":
         tenants = raw.get("tenants")
         return Worker(line, str(raw["worker"]), str(raw["group"]), None if tenants is None else frozenset(tenants))
+    if what == "quota":
+        return QuotaLine(line, str(raw["group"]), str(raw["tenant"]), int(raw["max_running"]))
     if what == "flow":
         return SavedFlow(line, str(raw["tenant"]), str(raw["flow"]), read_tree(raw))
     at = float(raw["at"])

@@ -10,7 +10,7 @@ _SHOWN = 12  # lines of proof of one finding
 
 
 class Verdict(StrEnum):
-    """What is wrong. P1 to P10 are design.md's guarantees."""
+    """What is wrong. P1 to P13 are README.md's guarantees."""
 
     LOST = "lost"  # acknowledged and never seen to end, or ended well without having run to its end (P2)
     DUPLICATED = "duplicated"  # two jobs for one request, two ends, two runs under one fence (P3, P6)
@@ -18,6 +18,7 @@ class Verdict(StrEnum):
     OUT_OF_ORDER = "out of order"  # a later job of the group was assigned first (P5)
     WRONG_GROUP = "wrong group"  # it ran on a worker of another group (P10)
     WRONG_TENANT = "wrong tenant"  # it ran for a tenant not its own, or where that is not admitted (P10)
+    TOO_MANY = "more at once than the tenant's quota allows"  # (P13)
     STARTED_AFTER_KILL = "started after its kill was acknowledged"  # (P9)
     TOO_EARLY = "before its predecessor ended"  # a task of an execution (semantics.md, 4)
     WRONG_OUTPUT = "given an output that nobody recorded"  # what a task got of its predecessors

@@ -19,6 +19,7 @@ from tests.checker.events import (
     Kill,
     Killed,
     KillExecution,
+    QuotaLine,
     RunLine,
     SavedFlow,
     Submit,
@@ -111,6 +112,7 @@ class History:
     requests: dict[str, Request] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     workers: dict[str, Worker] = field(default_factory=dict)
+    quotas: dict[tuple[str, str], QuotaLine] = field(default_factory=dict)  # by group and tenant
     executions: dict[str, Execution] = field(default_factory=dict)
     creates: dict[str, list[Create]] = field(default_factory=dict)  # by request
     flows: dict[tuple[str, str], SavedFlow] = field(default_factory=dict)  # by tenant and id
@@ -135,6 +137,8 @@ class History:
         match event:
             case Worker():
                 self.workers[event.worker] = event
+            case QuotaLine():
+                self.quotas[event.group, event.tenant] = event
             case Submit():
                 self._request(event.request).submits.append(event)
             case Submitted():

@@ -11,6 +11,9 @@ on A no longer waits until that is lost; then it waits again, in its old place. 
 loss committed is known only roughly (the database notes when the transaction began), so
 a margin is left after it, longer than anybody stood still.
 
+Where a quota binds A's tenant it may be passed by jobs of others while its tenant runs all
+that it may, which nobody outside can tell; by another of its own tenant it may not.
+
 The job of a task run comes into the queue at a time that no client knows, but surely
 after the creation of its execution began. So it may be B, and never A.
 """
@@ -76,7 +79,7 @@ def _overtaken_before_the_first(history: History, jobs: list[Waiting]) -> Iterat
         for a in before:
             latest.append(a if not latest or a.first.fence > latest[-1].first.fence else latest[-1])
         for b in jobs:
-            if not b.assignments or not _admits(history, b.first.worker, tenant):
+            if not b.assignments or not _admits(history, b.first.worker, tenant) or _may_pass(history, b, tenant):
                 continue
             index = bisect_left(acked, b.request.began) - 1
             if index >= 0 and latest[index].first.fence > b.first.fence and not _together(latest[index], b):
@@ -91,7 +94,7 @@ def _overtaken_by_the_killed(history: History, jobs: list[Waiting]) -> Iterator[
             continue
         asked = min(kill.at for kill in a.job.kills)
         for b in jobs:
-            if b.request.began <= a.acked or not b.job.runs:
+            if b.request.began <= a.acked or not b.job.runs or _may_pass(history, b, a.request.submits[0].tenant):
                 continue
             run = b.job.runs[min(b.job.runs)]
             if run.first.at < asked and _admits(history, run.first.worker, a.request.submits[0].tenant):
@@ -112,6 +115,8 @@ def _overtaken_after_a_loss(history: History, jobs: list[Waiting], margin: int) 
             for _, each, b in assigned[bisect_left(times, lost.lost + margin) :]:
                 if each.fence >= following.fence or each.assigned == following.assigned:
                     break
+                if _may_pass(history, b, a.request.submits[0].tenant):
+                    continue
                 if b.request.began > a.acked and _admits(history, each.worker, a.request.submits[0].tenant):
                     yield _finding(a, b, each)
                     break
@@ -121,6 +126,12 @@ def _admits(history: History, worker: str, tenant: str) -> bool:
     """Whether the worker may run jobs of the tenant; nothing can be proven with a worker that nobody knows."""
     known = history.workers.get(worker)
     return known is not None and (known.tenants is None or tenant in known.tenants)
+
+
+def _may_pass(history: History, b: Waiting, tenant: str) -> bool:
+    """Whether B may be assigned before an older job of this tenant, which a quota may hold back."""
+    submit = b.request.submits[0]
+    return submit.tenant != tenant and (submit.group, tenant) in history.quotas
 
 
 def _together(a: Waiting, b: Waiting) -> bool:

@@ -104,6 +104,19 @@ def test_who_may_not_run_it_may_pass_it() -> None:
     assert verdicts(tale.run("a", 2, 5, 5.5, tenant="acme", worker="gpu-2").final(6, "a", 2)) == set()
 
 
+def test_a_tenant_that_keeps_to_its_quota_may_be_passed_by_others() -> None:
+    tale = Tale().write("quota", group="gpu", tenant="acme", max_running=1)
+    tale.taken(1, "a", tenant="acme").taken(2, "b", tenant="acme").taken(3, "c")
+    tale.run("a", 1, 1.5, 4, tenant="acme").run("c", 2, 3.5, 3.8).run("b", 3, 4.2, 4.5, tenant="acme", worker="gpu-2")
+    assert verdicts(tale.final(5, "a", 1).final(5, "b", 3).final(5, "c", 2)) == set()
+
+
+def test_a_run_that_was_lost_makes_room() -> None:
+    tale = Tale().write("quota", group="gpu", tenant="main", max_running=1)
+    tale.taken(1, "a").run("a", 1, 1.5).alive("a", 1, 3).run("a", 2, 8, 9, worker="gpu-2")
+    assert verdicts(tale.final(10, "a", 2, assigned=7.9, lost=[(1, 1.4, 7.5)])) == set()
+
+
 def test_a_kill_may_meet_a_job_that_had_been_lost_before() -> None:
     tale = Tale().taken(1, "a").run("a", 1, 1.5).killed(6, 8.1, "a", "KILLING").run("a", 2, 8.5)
     assert verdicts(tale.final(12, "a", 2, "KILLED", lost=[(1, 1.1, 5)])) == set()
@@ -181,6 +194,23 @@ def test_a_job_that_waited_until_it_was_killed_while_a_later_one_ran_was_overtak
 def test_a_lost_job_that_did_not_return_to_its_old_place_is_out_of_order() -> None:
     tale = Tale().taken(1, "a").run("a", 1, 1.2).whole(12, "b", 2).run("a", 3, 15, 16)
     assert verdicts(tale.final(17, "a", 3, lost=[(1, 1.1, 4.0)]), margin=5) == {Verdict.OUT_OF_ORDER}
+
+
+@pytest.mark.parametrize("sign", ["alive", "end"])
+def test_more_at_once_than_a_quota_allows_are_too_many(sign: str) -> None:
+    tale = Tale().write("quota", group="gpu", tenant="main", max_running=1)
+    tale.taken(1, "a").taken(2, "b").run("a", 1, 1.5, 3.1 if sign == "end" else None)
+    if sign == "alive":
+        tale.alive("a", 1, 3.1)
+    tale.run("b", 2, 3, 4, worker="gpu-2").run("a", 3, 5, 6).final(7, "b", 2)
+    tale.final(7, "a", 1) if sign == "end" else tale.final(7, "a", 3, assigned=4.9, lost=[(1, 1.4, 4.8)])
+    assert Verdict.TOO_MANY in verdicts(tale)
+
+
+def test_a_quota_excuses_nobody_of_its_own_tenant() -> None:
+    tale = Tale().write("quota", group="gpu", tenant="main", max_running=1)
+    tale.taken(1, "a").taken(2, "b").run("b", 1, 3, 3.2).run("a", 2, 4, 4.2)
+    assert verdicts(tale.final(3.5, "b", 1).final(4.5, "a", 2)) == {Verdict.OUT_OF_ORDER}
 
 
 def test_a_worker_of_another_group_is_the_wrong_one() -> None:

@@ -13,7 +13,7 @@ from itertools import combinations, pairwise
 from tests.checker.events import FINAL, Event, Final, Killed, Line, RunLine, confirmed
 from tests.checker.execution_verdicts import judge_executions
 from tests.checker.findings import Finding, Verdict
-from tests.checker.history import History, Job
+from tests.checker.history import History, Job, Run
 from tests.checker.order import out_of_order
 
 # After the loss of an assignment, before its place in the queue counts; see order.py.
@@ -24,7 +24,7 @@ def check(events: Sequence[Event], *, margin: float = MARGIN) -> list[Finding]:
     """All that is wrong, in the order of the verdicts. margin: seconds, longer than any pause of a scheduler."""
     history = History.of(events)
     found = list(out_of_order(history, margin))
-    for look in (_requests, _ids):
+    for look in (_requests, _ids, _too_many):
         found += look(history)
     for job in history.jobs.values():
         for judge in (_lost, _ends, _runs, _overlaps, _fences, _kills, _recorded, _places):
@@ -63,6 +63,30 @@ def _ids(history: History) -> Iterator[Finding]:
                 for line in [event.line for event in lines][:1]
             )
             yield Finding(Verdict.UNEXPECTED, f"nobody asked for job {job.id}", proof)
+
+
+def _too_many(history: History) -> Iterator[Finding]:
+    """A tenant's jobs that run at once are no more than its quota in their group allows (P13). A job is with a worker
+    from before its program starts until after that has ended."""
+    bound: dict[tuple[str, str], list[Run]] = {}
+    for job in history.jobs.values():
+        for run in job.runs.values():
+            if (place := (run.first.group, run.first.tenant)) in history.quotas:
+                bound.setdefault(place, []).append(run)
+    for place, runs in bound.items():
+        quota = history.quotas[place]
+        alive: list[Run] = []
+        for run in sorted(runs, key=lambda run: run.first.spawned):
+            alive = [other for other in alive if other.last is not None and other.last.at > run.first.spawned]
+            alive.append(run)
+            if len(alive) > quota.max_running:
+                yield Finding(
+                    Verdict.TOO_MANY,
+                    f"{len(alive)} jobs of tenant {quota.tenant!r} ran in group {quota.group!r} at "
+                    f"{run.first.spawned:.3f}, and its quota allows {quota.max_running}",
+                    (quota.line, *(other.first.line for other in alive)),
+                )
+                break
 
 
 def _naming(job: Job, request: str) -> list[Line]:

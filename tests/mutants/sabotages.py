@@ -13,6 +13,7 @@ QUEUE = f"{SCHEDULER}/store/queue.sql"
 STORE = "tests/store/scheduler/test_queue.py"
 GUARDS = "tests/store/scheduler/test_job_guards.py"
 CONNECT = "tests/rpc/scheduler/test_connect.py"
+QUOTAS = "tests/store/scheduler/test_quotas.py"
 STEPPING = "tests/store/scheduler/test_stepping.py"
 PLACES = "tests/store/scheduler/test_places.py"
 SUBMIT = "tests/rpc/scheduler/test_submit_once.py"
@@ -197,8 +198,8 @@ SABOTAGES = [
         "a claim does not look at the allowed tenants",
         "P10",
         f"{SCHEDULER}/loops/dispatch.py",
-        "open_lanes = [lane for lane in lanes.values() if not allowed or lane.tenant in allowed]",
-        "open_lanes = list(lanes.values())",
+        "if (not allowed or lane.tenant in allowed) and lane.id not in closed\n",
+        "if lane.id not in closed\n",
         (CONNECT,),
     ),
     Sabotage(
@@ -377,5 +378,53 @@ SABOTAGES = [
         "execution.state is ExecutionState.KILLING or execution.kill_at is not None or self._cancelled is not None\n",
         "self._cancelled is not None\n",
         ("tests/scenarios/test_executions.py",),
+    ),
+    Sabotage(
+        "a tenant may have one job too many running",
+        "P13",
+        f"{SCHEDULER}/core/tenant_quotas.py",
+        "bound - running.get(tenant, 0))",
+        "bound + 1 - running.get(tenant, 0))",
+        (QUOTAS,),
+    ),
+    Sabotage(
+        "two claims of a group count what runs at one time",
+        "P13",
+        QUEUE,
+        "FROM scheduler.worker_group WHERE uid = $1 AND NOT gone FOR NO KEY UPDATE;\n",
+        "FROM scheduler.worker_group WHERE uid = $1 AND NOT gone FOR KEY SHARE;\n",
+        (QUOTAS,),
+    ),
+    Sabotage(
+        "a tenant may have one job too many waiting",
+        "P13",
+        f"{SCHEDULER}/core/tenant_quotas.py",
+        "        if place.queued < place.limit:\n",
+        "        if place.queued <= place.limit:\n",
+        (QUOTAS,),
+    ),
+    Sabotage(
+        "two enqueues of a tenant count what waits at one time",
+        "P13",
+        f"{SCHEDULER}/store/tenant_quotas.py",
+        '    await connection.execute(SQL["lock_places_in_queues"], *columns)\n',
+        "",
+        (QUOTAS,),
+    ),
+    Sabotage(
+        "a tenant at its limit hides those behind it",
+        "P13",
+        f"{SCHEDULER}/loops/dispatch.py",
+        "if (not allowed or lane.tenant in allowed) and lane.id not in closed\n",
+        "if not allowed or lane.tenant in allowed\n",
+        (QUOTAS,),
+    ),
+    Sabotage(
+        "a task run is queued whether there is room or not",
+        "P13",
+        f"{SCHEDULER}/loops/stepping.py",
+        "                if (error := room.take(queued.job.group_uid, queued.job.tenant)) is not None\n",
+        "                if (error := room.take(queued.job.group_uid, queued.job.tenant)) is not None and not run\n",
+        (STEPPING,),
     ),
 ]

@@ -230,13 +230,13 @@ class History:
         too much already, since the quota was lowered or an assignment was lost, only goes down."""
         store = self.store
         came = [key for table, key, before in touched if table.name == "job" and before is None and key in store.queue]
-        for keys, table, bound in (born, store.live, "max_running"), (came, store.queue, "max_queued"):
+        for keys, table, doing in (born, store.live, "running"), (came, store.queue, "queued"):
             counts = of_tenants(store, table) if keys else {}
             for group, tenant in {_group_and_tenant(store, table[key]) for key in keys}:
-                most = getattr(quota_of(read_quotas(store.worker_group[group]["quotas"]), tenant), bound)
+                most = getattr(quota_of(read_quotas(store.worker_group[group]["quotas"]), tenant), f"max_{doing}")
                 count = counts[group, tenant]
                 if most is not None and count > most:
-                    self.broken("P13", f"{tenant} has {count} jobs {table.name} in {group}, and its {bound} is {most}")
+                    self.broken("P13", f"{tenant} has {count} jobs {doing} in {group}, and its quota is {most}")
 
     def _fallbacks(self, touched: Sequence[Touched]) -> None:
         """P11: after each commit no job waits that may not; and none is ended for a group that is available."""

@@ -11,12 +11,15 @@ from typing import Any
 from unittest import mock
 
 from farhand.scheduler.core.lease import LeaseTerms, LeaseWatch, Renewal
+from farhand.scheduler.core.matching import Limit
+from farhand.scheduler.core.tenant_quotas import Place, limits_of
 from farhand.scheduler.loops.dispatch import Dispatch
 from farhand.scheduler.loops.frames import ResultAcks
 from farhand.scheduler.loops.kills import Kills
 from farhand.scheduler.loops.results import Results
 from farhand.scheduler.loops.stream import Stream
 from farhand.scheduler.store import sessions as session_store
+from farhand.scheduler.store import tenant_quotas
 from farhand.worker.core import lease as worker_lease
 from farhand.worker.core import slots
 from farhand.worker.core.slots import Effect, Event, Phase
@@ -229,6 +232,25 @@ def _() -> Patches:
         return []
 
     yield mock.patch.object(session_store, "settle_group", settle)
+
+
+# ── quotas ──
+
+
+@_sabotage("a tenant's limit is one too high", "P13")
+def _() -> Patches:
+    def higher(quotas: Any, lanes: Any, running: Any) -> tuple[Limit, ...]:
+        return tuple(replace(limit, room=limit.room + 1) for limit in limits_of(quotas, lanes, running))
+
+    yield mock.patch.object(tenant_quotas, "limits_of", higher)
+
+
+@_sabotage("a tenant's queue has one place too many", "P13")
+def _() -> Patches:
+    def longer(group_key: str, limit: int, queued: int) -> Place:
+        return Place(group_key, limit + 1, queued)
+
+    yield mock.patch.object(tenant_quotas, "Place", longer)
 
 
 # ── nothing lost ──
