@@ -18,12 +18,12 @@ from farhand.api.registry.v1.tenant_service_pb2 import (
     GetTenantRequest,
     UpdateTenantRequest,
 )
-from farhand.api.registry.v1.watch_service_pb2 import Change, Snapshot, WatchRequest, WatchResponse
+from farhand.api.registry.v1.watch_service_pb2 import Change, Snapshot, TriggeredFlow, WatchRequest, WatchResponse
 from farhand.api.registry.v1.worker_group_pb2 import WorkerGroup
 from farhand.api.registry.v1.worker_group_service_pb2 import CreateWorkerGroupRequest, ListWorkerGroupsRequest
 from farhand.runtime.grpc_channel import remote_error
 from tests.rpc.refusal import refused
-from tests.rpc.registry.flow_calls import a_default, make_namespace, set_tenant_defaults
+from tests.rpc.registry.flow_calls import a_default, create, delete, make_namespace, set_tenant_defaults, source, update
 from tests.rpc.registry.registry_house import House, open_house, paths
 
 
@@ -98,6 +98,39 @@ async def test_every_kind_of_change_is_told_as_it_is(house: House) -> None:
     assert told[3].removed_namespace == Namespace(tenant="new", name="a.b")
     assert told[4].removed_tenant == "new"
     assert told[5].worker_group.worker_group == group
+
+
+NIGHTLY = "triggers:\n  - id: nightly\n    type: io.kestra.plugin.core.trigger.Schedule\n    cron: '0 3 * * *'\n"
+
+
+def triggered(flow_id: str, revision: int = 0) -> TriggeredFlow:
+    return TriggeredFlow(tenant="acme", namespace="company.team", id=flow_id, revision=revision)
+
+
+async def test_of_flows_only_those_with_triggers_are_told_each_time_that_one_is_saved(house: House) -> None:
+    async with watch(house) as watcher:
+        await watcher.snapshot()
+        await create(house, source("quiet"))
+        await create(house, source("b", more=NIGHTLY))
+        await update(house, source("b", more=NIGHTLY, message="other"))
+        await update(house, source("b", more=NIGHTLY, message="other"))  # no change
+        await update(house, source("b"))
+        await update(house, source("b", message="again"))
+        await update(house, source("quiet", more=NIGHTLY))
+        await create(house, source("c", more=NIGHTLY))
+        await delete(house, "quiet")
+        told = [await watcher.change() for _ in range(6)]
+    assert [(change.triggered_flow, change.removed_triggered_flow) for change in told] == [
+        (triggered("b", 1), TriggeredFlow()),
+        (triggered("b", 2), TriggeredFlow()),
+        (TriggeredFlow(), triggered("b")),
+        (triggered("quiet", 2), TriggeredFlow()),
+        (triggered("c", 1), TriggeredFlow()),
+        (TriggeredFlow(), triggered("quiet")),
+    ]
+    async with watch(house) as watcher:
+        snapshot = await watcher.snapshot()
+    assert list(snapshot.triggered_flows) == [triggered("c", 1)] and snapshot.revision == told[-1].revision
 
 
 async def test_a_watcher_goes_on_from_its_revision(house: House) -> None:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from farhand.registry.core.namespace import Namespace
 from farhand.registry.core.tenant import Tenant
+from farhand.registry.core.triggered_flow import TriggeredFlow
 from farhand.registry.core.worker_group import WorkerGroup
 
 REMEMBERED = 10_000  # the newest changes that the log keeps; further back there is the snapshot
 
-Resource = Tenant | Namespace | WorkerGroup
+Resource = Tenant | Namespace | WorkerGroup | TriggeredFlow
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +43,4 @@ class Snapshot:
     tenants: Sequence[Tenant]
     namespaces: Sequence[Namespace]
     worker_groups: Sequence[WorkerGroup]
+    triggered_flows: Sequence[TriggeredFlow]

@@ -27,6 +27,7 @@ class FlowRevision:
     saved_by: str = ""
     revision: int = 0
     deleted: bool = False  # the flow is
+    triggered: bool = False  # the flow's newest revision has triggers
     create_time: datetime | None = None  # of the flow
     update_time: datetime | None = None  # of this revision
 

@@ -10,7 +10,8 @@ from farhand.api.registry.v1.flow_service_pb2_grpc import FlowServiceServicer
 from farhand.kernel import names
 from farhand.kernel.errors import InvalidArgument, ResourceExists, Violation
 from farhand.kernel.flow import Problem, json_schema
-from farhand.registry.core import page, request_id
+from farhand.registry.core import page, request_id, triggered_flow
+from farhand.registry.core.change import Change, Put, Removed
 from farhand.registry.core.flow import FlowCreation, FlowRevision, check_newest, full_name
 from farhand.registry.core.flow_groups import FlowGroups
 from farhand.registry.core.supposed import NOTHING
@@ -67,7 +68,7 @@ class FlowService(FlowServiceServicer):
                     return api.CreateFlowResponse(flow=flow_message(await _answered(connection, answer)))
             new, examined = await self._readable(asked.tenant, request.source, context)
             async with self._transactions.changing() as connection:
-                await changes.lock(connection)
+                revision = await changes.lock(connection) + 1
                 answer = await requests.answered(connection, request.request_id, asked)
                 if answer is not None:
                     stored = await _answered(connection, answer)
@@ -80,6 +81,7 @@ class FlowService(FlowServiceServicer):
                 else:
                     await tenant_service.existing(connection, new.tenant, sees, "tenant")
                     stored = await flows.save(connection, new, examined.groups)
+                    await _tell(connection, revision, None, stored)
                     made = FlowCreation(stored.tenant, "", stored.namespace, stored.id, stored.revision)
                     await requests.remember(connection, request.request_id, asked, made)
             return api.CreateFlowResponse(flow=flow_message(stored))
@@ -90,14 +92,15 @@ class FlowService(FlowServiceServicer):
         while True:
             new, examined = await self._readable(_tenant(request.tenant), request.source, context)
             async with self._transactions.changing() as connection:
-                await changes.lock(connection)
-                stored = await _existing(connection, new.tenant, new.namespace, new.id, 0, sees)
+                revision = await changes.lock(connection) + 1
+                stored = before = await _existing(connection, new.tenant, new.namespace, new.id, 0, sees)
                 check_newest(request.etag, stored)
                 if stored.source != new.source:
                     # What was forgiven the newest revision is not forgiven a new one.
                     if examined.saved is not None or not await _may_name(connection, new.tenant, examined.groups):
                         continue
                     stored = await flows.save(connection, new, examined.groups)
+                    await _tell(connection, revision, before, stored)
             return api.UpdateFlowResponse(flow=flow_message(stored))
 
     async def GetFlow(self, request: api.GetFlowRequest, context: object) -> api.GetFlowResponse:
@@ -145,10 +148,11 @@ class FlowService(FlowServiceServicer):
     async def DeleteFlow(self, request: api.DeleteFlowRequest, context: object) -> api.DeleteFlowResponse:
         """Take one off the lists."""
         async with self._transactions.changing() as connection:
-            await changes.lock(connection)
+            revision = await changes.lock(connection) + 1
             stored = await _existing(connection, request.tenant, request.namespace, request.id, 0, visibility(context))
             check_newest(request.etag, stored)
             await flows.delete(connection, stored.tenant, stored.namespace, stored.id)
+            await _tell(connection, revision, stored, None)
         return api.DeleteFlowResponse()
 
     async def ExplainFlow(self, request: api.ExplainFlowRequest, context: object) -> api.ExplainFlowResponse:
@@ -193,6 +197,7 @@ class FlowService(FlowServiceServicer):
             flow.description or "",
             flow.labels,
             identity(context).subject,
+            triggered=bool(flow.triggers),
         )
         return revision, examined
 
@@ -216,6 +221,16 @@ async def _may_name(connection: AsyncConnection, tenant: str, keys: frozenset[st
     """Whether the groups are still what they were when the source was examined. Needs the lock."""
     groups = FlowGroups(tenant, [group for key in keys if (group := await worker_groups.get(connection, key))])
     return not any(map(groups.why_not, keys))
+
+
+async def _tell(
+    connection: AsyncConnection, revision: int, before: FlowRevision | None, saved: FlowRevision | None
+) -> None:
+    """Tell schedulers, where that concerns them. Needs the lock; the revision is the next one."""
+    if saved is not None and (put := triggered_flow.put(saved)) is not None:
+        await changes.record(connection, Change(revision, Put(put)))
+    elif (gone := triggered_flow.removed(before, saved)) is not None:
+        await changes.record(connection, Change(revision, Removed(gone)))
 
 
 async def _answered(connection: AsyncConnection, answer: FlowCreation) -> FlowRevision:

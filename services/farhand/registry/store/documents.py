@@ -16,14 +16,16 @@ from farhand.registry.core.change import Resource
 from farhand.registry.core.flow import FlowCreation
 from farhand.registry.core.namespace import Namespace
 from farhand.registry.core.tenant import Tenant
+from farhand.registry.core.triggered_flow import TriggeredFlow
 from farhand.registry.core.worker_group import GroupState, Refusal, WorkerGroup
 
-R = TypeVar("R", Tenant, Namespace, WorkerGroup, FlowCreation)
+R = TypeVar("R", Tenant, Namespace, WorkerGroup, TriggeredFlow, FlowCreation)
 
-_KINDS: dict[str, type[Tenant] | type[Namespace] | type[WorkerGroup]] = {
+_KINDS: dict[str, type[Resource]] = {
     "TENANT": Tenant,
     "NAMESPACE": Namespace,
     "WORKER_GROUP": WorkerGroup,
+    "TRIGGERED_FLOW": TriggeredFlow,
 }
 _NAMES: dict[type[Resource] | type[FlowCreation], str] = {
     **{cls: name for name, cls in _KINDS.items()},

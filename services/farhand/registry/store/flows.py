@@ -8,12 +8,14 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from farhand.registry.core.flow import FlowRevision, full_name
+from farhand.registry.core.triggered_flow import TriggeredFlow
 from farhand.registry.store.near import nearest_first
 from farhand.registry.store.tables import flow, flow_group, flow_revision
 
 _LISTED = [
     *(column for column in flow_revision.c if column.name not in ("source", "definition", "save_time")),
     flow.c.deleted,
+    flow.c.triggered,
     flow.c.create_time,
     flow_revision.c.save_time.label("update_time"),
 ]
@@ -89,10 +91,10 @@ async def save(connection: AsyncConnection, new: FlowRevision, groups: Collectio
     Creates the flow where there is none, and brings a deleted one back.
     """
     name = {"tenant": new.tenant, "namespace": new.namespace, "id": new.id}
-    place = postgresql.insert(flow).values(**name, revision=1, deleted=False)
+    place = postgresql.insert(flow).values(**name, revision=1, deleted=False, triggered=new.triggered)
     moved = place.on_conflict_do_update(
         index_elements=[flow.c.tenant, flow.c.namespace, flow.c.id],
-        set_={"revision": flow.c.revision + 1, "deleted": False},
+        set_={"revision": flow.c.revision + 1, "deleted": False, "triggered": new.triggered},
     )
     number = (await connection.execute(moved.returning(flow.c.revision))).scalar_one()
     values = {field: getattr(new, field) for field in ("source", "definition", "description", "saved_by")}
@@ -108,8 +110,17 @@ async def save(connection: AsyncConnection, new: FlowRevision, groups: Collectio
 
 async def delete(connection: AsyncConnection, tenant: str, namespace: str, flow_id: str) -> None:
     """Take a flow off the lists; its revisions stay."""
-    await connection.execute(sql.update(flow).where(_named(tenant, namespace, flow_id)).values(deleted=True))
+    await connection.execute(
+        sql.update(flow).where(_named(tenant, namespace, flow_id)).values(deleted=True, triggered=False)
+    )
     await _forget_groups(connection, tenant, namespace, flow_id)
+
+
+async def triggered(connection: AsyncConnection) -> list[TriggeredFlow]:
+    """All flows that have triggers."""
+    columns = (flow.c.tenant, flow.c.namespace, flow.c.id, flow.c.revision.label("flow_revision"))
+    found = await connection.execute(sql.select(*columns).where(flow.c.triggered))
+    return [TriggeredFlow(**row._mapping) for row in found]
 
 
 async def of_tenant(connection: AsyncConnection, tenant: str) -> Sequence[str]:

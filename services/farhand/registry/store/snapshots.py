@@ -3,7 +3,7 @@
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from farhand.registry.core.change import Snapshot
-from farhand.registry.store import changes, namespaces, tenants, worker_groups
+from farhand.registry.store import changes, flows, namespaces, tenants, worker_groups
 
 
 async def read(connection: AsyncConnection) -> Snapshot:
@@ -13,4 +13,5 @@ async def read(connection: AsyncConnection) -> Snapshot:
         tenants=await tenants.every(connection),
         namespaces=await namespaces.every(connection),
         worker_groups=await worker_groups.every(connection),
+        triggered_flows=await flows.triggered(connection),
     )

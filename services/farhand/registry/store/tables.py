@@ -74,6 +74,7 @@ flow = Table(
     Column("revision", Integer, nullable=False),
     Column("deleted", Boolean, nullable=False),
     Column("create_time", _TIME, nullable=False),
+    Column("triggered", Boolean, nullable=False),
 )
 
 flow_revision = Table(

@@ -27,7 +27,7 @@ from farhand.api.registry.v1 import tenant_pb2 as farhand_dot_api_dot_registry_d
 from farhand.api.registry.v1 import worker_group_pb2 as farhand_dot_api_dot_registry_dot_v1_dot_worker__group__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+farhand/api/registry/v1/watch_service.proto\x12\x17\x66\x61rhand.api.registry.v1\x1a\'farhand/api/registry/v1/namespace.proto\x1a$farhand/api/registry/v1/tenant.proto\x1a*farhand/api/registry/v1/worker_group.proto\" \n\x0cWatchRequest\x12\x10\n\x08revision\x18\x01 \x01(\x03\"\x9f\x01\n\rWatchResponse\x12\x35\n\x08snapshot\x18\x01 \x01(\x0b\x32!.farhand.api.registry.v1.SnapshotH\x00\x12\x31\n\x06\x63hange\x18\x02 \x01(\x0b\x32\x1f.farhand.api.registry.v1.ChangeH\x00\x12\x1c\n\x12heartbeat_revision\x18\x03 \x01(\x03H\x00\x42\x06\n\x04step\"\xcb\x01\n\x08Snapshot\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x30\n\x07tenants\x18\x02 \x03(\x0b\x32\x1f.farhand.api.registry.v1.Tenant\x12\x36\n\nnamespaces\x18\x03 \x03(\x0b\x32\".farhand.api.registry.v1.Namespace\x12\x43\n\rworker_groups\x18\x04 \x03(\x0b\x32,.farhand.api.registry.v1.DeclaredWorkerGroup\"\xd7\x02\n\x06\x43hange\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x31\n\x06tenant\x18\x02 \x01(\x0b\x32\x1f.farhand.api.registry.v1.TenantH\x00\x12\x37\n\tnamespace\x18\x03 \x01(\x0b\x32\".farhand.api.registry.v1.NamespaceH\x00\x12\x44\n\x0cworker_group\x18\x04 \x01(\x0b\x32,.farhand.api.registry.v1.DeclaredWorkerGroupH\x00\x12\x18\n\x0eremoved_tenant\x18\x05 \x01(\tH\x00\x12?\n\x11removed_namespace\x18\x06 \x01(\x0b\x32\".farhand.api.registry.v1.NamespaceH\x00\x12\"\n\x18removed_worker_group_uid\x18\x07 \x01(\tH\x00\x42\n\n\x08resource\"i\n\x13\x44\x65\x63laredWorkerGroup\x12:\n\x0cworker_group\x18\x01 \x01(\x0b\x32$.farhand.api.registry.v1.WorkerGroup\x12\x16\n\x0e\x66orce_deletion\x18\x02 \x01(\x08\x32h\n\x0cWatchService\x12X\n\x05Watch\x12%.farhand.api.registry.v1.WatchRequest\x1a&.farhand.api.registry.v1.WatchResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+farhand/api/registry/v1/watch_service.proto\x12\x17\x66\x61rhand.api.registry.v1\x1a\'farhand/api/registry/v1/namespace.proto\x1a$farhand/api/registry/v1/tenant.proto\x1a*farhand/api/registry/v1/worker_group.proto\" \n\x0cWatchRequest\x12\x10\n\x08revision\x18\x01 \x01(\x03\"\x9f\x01\n\rWatchResponse\x12\x35\n\x08snapshot\x18\x01 \x01(\x0b\x32!.farhand.api.registry.v1.SnapshotH\x00\x12\x31\n\x06\x63hange\x18\x02 \x01(\x0b\x32\x1f.farhand.api.registry.v1.ChangeH\x00\x12\x1c\n\x12heartbeat_revision\x18\x03 \x01(\x03H\x00\x42\x06\n\x04step\"\x8c\x02\n\x08Snapshot\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x30\n\x07tenants\x18\x02 \x03(\x0b\x32\x1f.farhand.api.registry.v1.Tenant\x12\x36\n\nnamespaces\x18\x03 \x03(\x0b\x32\".farhand.api.registry.v1.Namespace\x12\x43\n\rworker_groups\x18\x04 \x03(\x0b\x32,.farhand.api.registry.v1.DeclaredWorkerGroup\x12?\n\x0ftriggered_flows\x18\x05 \x03(\x0b\x32&.farhand.api.registry.v1.TriggeredFlow\"\xe3\x03\n\x06\x43hange\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x31\n\x06tenant\x18\x02 \x01(\x0b\x32\x1f.farhand.api.registry.v1.TenantH\x00\x12\x37\n\tnamespace\x18\x03 \x01(\x0b\x32\".farhand.api.registry.v1.NamespaceH\x00\x12\x44\n\x0cworker_group\x18\x04 \x01(\x0b\x32,.farhand.api.registry.v1.DeclaredWorkerGroupH\x00\x12\x18\n\x0eremoved_tenant\x18\x05 \x01(\tH\x00\x12?\n\x11removed_namespace\x18\x06 \x01(\x0b\x32\".farhand.api.registry.v1.NamespaceH\x00\x12\"\n\x18removed_worker_group_uid\x18\x07 \x01(\tH\x00\x12@\n\x0etriggered_flow\x18\x08 \x01(\x0b\x32&.farhand.api.registry.v1.TriggeredFlowH\x00\x12H\n\x16removed_triggered_flow\x18\t \x01(\x0b\x32&.farhand.api.registry.v1.TriggeredFlowH\x00\x42\n\n\x08resource\"P\n\rTriggeredFlow\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x05\"i\n\x13\x44\x65\x63laredWorkerGroup\x12:\n\x0cworker_group\x18\x01 \x01(\x0b\x32$.farhand.api.registry.v1.WorkerGroup\x12\x16\n\x0e\x66orce_deletion\x18\x02 \x01(\x08\x32h\n\x0cWatchService\x12X\n\x05Watch\x12%.farhand.api.registry.v1.WatchRequest\x1a&.farhand.api.registry.v1.WatchResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,11 +39,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHRESPONSE']._serialized_start=230
   _globals['_WATCHRESPONSE']._serialized_end=389
   _globals['_SNAPSHOT']._serialized_start=392
-  _globals['_SNAPSHOT']._serialized_end=595
-  _globals['_CHANGE']._serialized_start=598
-  _globals['_CHANGE']._serialized_end=941
-  _globals['_DECLAREDWORKERGROUP']._serialized_start=943
-  _globals['_DECLAREDWORKERGROUP']._serialized_end=1048
-  _globals['_WATCHSERVICE']._serialized_start=1050
-  _globals['_WATCHSERVICE']._serialized_end=1154
+  _globals['_SNAPSHOT']._serialized_end=660
+  _globals['_CHANGE']._serialized_start=663
+  _globals['_CHANGE']._serialized_end=1146
+  _globals['_TRIGGEREDFLOW']._serialized_start=1148
+  _globals['_TRIGGEREDFLOW']._serialized_end=1228
+  _globals['_DECLAREDWORKERGROUP']._serialized_start=1230
+  _globals['_DECLAREDWORKERGROUP']._serialized_end=1335
+  _globals['_WATCHSERVICE']._serialized_start=1337
+  _globals['_WATCHSERVICE']._serialized_end=1441
 # @@protoc_insertion_point(module_scope)

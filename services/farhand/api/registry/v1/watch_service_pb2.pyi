@@ -91,6 +91,7 @@ class Snapshot(_message.Message):
     TENANTS_FIELD_NUMBER: _builtins.int
     NAMESPACES_FIELD_NUMBER: _builtins.int
     WORKER_GROUPS_FIELD_NUMBER: _builtins.int
+    TRIGGERED_FLOWS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """The revision."""
     @_builtins.property
@@ -105,6 +106,10 @@ class Snapshot(_message.Message):
     def worker_groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeclaredWorkerGroup]:
         """Every worker group, the default group too."""
 
+    @_builtins.property
+    def triggered_flows(self) -> _containers.RepeatedCompositeFieldContainer[Global___TriggeredFlow]:
+        """Every flow that has triggers."""
+
     def __init__(
         self,
         *,
@@ -112,10 +117,11 @@ class Snapshot(_message.Message):
         tenants: _abc.Iterable[_tenant_pb2.Tenant] | None = ...,
         namespaces: _abc.Iterable[_namespace_pb2.Namespace] | None = ...,
         worker_groups: _abc.Iterable[Global___DeclaredWorkerGroup] | None = ...,
+        triggered_flows: _abc.Iterable[Global___TriggeredFlow] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespaces", b"namespaces", "revision", b"revision", "tenants", b"tenants", "worker_groups", b"worker_groups"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespaces", b"namespaces", "revision", b"revision", "tenants", b"tenants", "triggered_flows", b"triggered_flows", "worker_groups", b"worker_groups"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -134,6 +140,8 @@ class Change(_message.Message):
     REMOVED_TENANT_FIELD_NUMBER: _builtins.int
     REMOVED_NAMESPACE_FIELD_NUMBER: _builtins.int
     REMOVED_WORKER_GROUP_UID_FIELD_NUMBER: _builtins.int
+    TRIGGERED_FLOW_FIELD_NUMBER: _builtins.int
+    REMOVED_TRIGGERED_FLOW_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """The revision: the one before it plus 1."""
     removed_tenant: _builtins.str
@@ -156,6 +164,14 @@ class Change(_message.Message):
     def removed_namespace(self) -> _namespace_pb2.Namespace:
         """A namespace that is gone; tenant and name are set."""
 
+    @_builtins.property
+    def triggered_flow(self) -> Global___TriggeredFlow:
+        """A flow whose newest revision has triggers, each time that one is saved."""
+
+    @_builtins.property
+    def removed_triggered_flow(self) -> Global___TriggeredFlow:
+        """A flow that has no triggers any more, or was deleted; without revision."""
+
     def __init__(
         self,
         *,
@@ -166,16 +182,52 @@ class Change(_message.Message):
         removed_tenant: _builtins.str = ...,
         removed_namespace: _namespace_pb2.Namespace | None = ...,
         removed_worker_group_uid: _builtins.str = ...,
+        triggered_flow: Global___TriggeredFlow | None = ...,
+        removed_triggered_flow: Global___TriggeredFlow | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace", "removed_namespace", b"removed_namespace", "removed_tenant", b"removed_tenant", "removed_worker_group_uid", b"removed_worker_group_uid", "resource", b"resource", "tenant", b"tenant", "worker_group", b"worker_group"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace", "removed_namespace", b"removed_namespace", "removed_tenant", b"removed_tenant", "removed_triggered_flow", b"removed_triggered_flow", "removed_worker_group_uid", b"removed_worker_group_uid", "resource", b"resource", "tenant", b"tenant", "triggered_flow", b"triggered_flow", "worker_group", b"worker_group"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace", "removed_namespace", b"removed_namespace", "removed_tenant", b"removed_tenant", "removed_worker_group_uid", b"removed_worker_group_uid", "resource", b"resource", "revision", b"revision", "tenant", b"tenant", "worker_group", b"worker_group"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace", "removed_namespace", b"removed_namespace", "removed_tenant", b"removed_tenant", "removed_triggered_flow", b"removed_triggered_flow", "removed_worker_group_uid", b"removed_worker_group_uid", "resource", b"resource", "revision", b"revision", "tenant", b"tenant", "triggered_flow", b"triggered_flow", "worker_group", b"worker_group"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_resource: _TypeAlias = _typing.Literal["tenant", "namespace", "worker_group", "removed_tenant", "removed_namespace", "removed_worker_group_uid"]  # noqa: Y015
+    _WhichOneofReturnType_resource: _TypeAlias = _typing.Literal["tenant", "namespace", "worker_group", "removed_tenant", "removed_namespace", "removed_worker_group_uid", "triggered_flow", "removed_triggered_flow"]  # noqa: Y015
     _WhichOneofArgType_resource: _TypeAlias = _typing.Literal["resource", b"resource"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_resource) -> _WhichOneofReturnType_resource | None: ...
 
 Global___Change: _TypeAlias = Change  # noqa: Y015
+
+@_typing.final
+class TriggeredFlow(_message.Message):
+    """A flow that has triggers, disabled ones too. What it says is GetFlow's to tell."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """Its tenant."""
+    namespace: _builtins.str
+    """Its namespace."""
+    id: _builtins.str
+    """Its id."""
+    revision: _builtins.int
+    """Its newest revision."""
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        namespace: _builtins.str = ...,
+        id: _builtins.str = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "namespace", b"namespace", "revision", b"revision", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TriggeredFlow: _TypeAlias = TriggeredFlow  # noqa: Y015
 
 @_typing.final
 class DeclaredWorkerGroup(_message.Message):
