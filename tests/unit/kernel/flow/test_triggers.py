@@ -99,8 +99,20 @@ def test_what_a_trigger_may_be(trigger: str) -> None:
         (f"{LOCAL}, from: /in, maxFiles: 0", ["maxFiles: must be at least 1"]),
         (f"{SCHEDULE}", ["cron: is required"]),
         (
-            f"{SCHEDULE}, cron: x, recoverMissedSchedules: SOME",
+            f"{SCHEDULE}, cron: '@daily', recoverMissedSchedules: SOME",
             ["recoverMissedSchedules: 'SOME' is none of 'ALL', 'LAST' or 'NONE'"],
+        ),
+        (
+            f"{SCHEDULE}, cron: '@dayly'",
+            ["cron: there is no '@dayly'; there are @annually, @daily, @hourly, @midnight, @monthly, @weekly, @yearly"],
+        ),
+        (
+            f"{SCHEDULE}, cron: '0 3 * * *', timezone: Europe/Berln",
+            ["timezone: there is no time zone 'Europe/Berln'. Did you mean Europe/Berlin?"],
+        ),
+        (
+            f"{SCHEDULE}, cron: '0 3 * * *', withSeconds: true",
+            ["triggers[0]: says withSeconds, and its cron has five fields; put the seconds before them"],
         ),
         ("type: farhand.core.Noop", ["type: farhand.core.Noop is a task's type: put it under tasks"]),
         ("type: org.example.Watch", ["type: there is no trigger type 'org.example.Watch'"]),
@@ -155,3 +167,10 @@ def test_a_trigger_inherits_and_resolves_as_a_task_does() -> None:
     assert (resolved.key, resolved.fallback) == ("edge", Fallback.CANCEL)
     own = trigger.model_copy(update={"worker_group": inherited.worker_group})
     assert resolve(levels(own, [of_defaults("x.Watch", forced=True, workerGroup={"key": "forced"})])).key == "forced"
+
+
+def test_a_bad_cron_is_told_with_line_and_column() -> None:
+    text = f"{HEAD}triggers:\n  - id: t\n    {SCHEDULE}\n    cron: 0 25 * * *\n"
+    (problem,) = read_flow(Source.of(text), KnownTypes()).problems
+    assert (problem.line, problem.column, problem.severity) == (9, 11, Severity.ERROR)
+    assert "'25' in '0 25 * * *' is no hour" in problem.message
