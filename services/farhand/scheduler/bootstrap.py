@@ -56,6 +56,8 @@ from farhand.scheduler.loops.signals import Signals
 from farhand.scheduler.loops.stepping import Stepping
 from farhand.scheduler.loops.steps import Steps
 from farhand.scheduler.loops.stream import Streams
+from farhand.scheduler.loops.triggered_flows import TriggeredFlows
+from farhand.scheduler.loops.triggers import Triggers
 from farhand.scheduler.loops.upkeep import Upkeep
 from farhand.scheduler.rpc.access import ACCESS, LENIENT, SERVICE_NAMES
 from farhand.scheduler.rpc.append_logs import AppendLogs
@@ -123,6 +125,7 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
             encode_log=encode_log,
             on_change=signals.groups_changed,
             on_ended=signals.jobs_ended,
+            on_triggers=signals.triggers_declared,
         )
 
         def lease_of(group_uid: str) -> int:
@@ -166,6 +169,11 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
         )
         steps = Steps(hot(), stepping, copy, signals)
         signals.wake_steps = steps.wake
+        flow_source = FlowSource(channel)
+        triggers = Triggers(hot(), signals)
+        signals.wake_triggers = triggers.wake
+        triggered_flows = TriggeredFlows(hot(), flow_source, lambda: copy.declared, signals.trigger_due)
+        signals.wake_triggered_flows = triggered_flows.wake
         results = Results(
             hot(),
             hot(),
@@ -232,7 +240,6 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
         )
         executions = VisibleExecutions(reading)
         file_reads = FileReads(files)
-        flow_source = FlowSource(channel)
         execution_rooms = ExecutionRooms(
             orders=Executions(pool, flow_source, changes, signals),
             executions=executions,
@@ -278,6 +285,8 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
                     reads.run(),
                     signals.dispatch.run(),
                     steps.run(),
+                    triggered_flows.run(),
+                    triggers.run(),
                     janitor.run(),
                     rebalance.run(),
                     Leader(lambda: connect(url)).run_while_leading(lead),

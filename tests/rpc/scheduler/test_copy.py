@@ -12,7 +12,7 @@ import pytest
 from farhand.kernel.errors import Unavailable
 from farhand.runtime.grpc_channel import make_channel
 from farhand.runtime.settings import DialSettings
-from farhand.scheduler.core.declared import Change, Declared, Group, RemovedGroup, Tenant
+from farhand.scheduler.core.declared import Change, Declared, Group, RemovedGroup, Snapshot, Tenant
 from farhand.scheduler.loops import copy as module
 from farhand.scheduler.loops.copy import Copy
 from farhand.scheduler.loops.group_commit import HotConnection
@@ -202,7 +202,7 @@ async def test_a_refresh_takes_over_what_another_replica_applied(
     make: Make, registry: FakeRegistry, rows: Rows
 ) -> None:
     replica = make()
-    await apply_snapshot(rows.connection, registry.declared, writer="other/copy", encode_log=no_log)
+    await apply_snapshot(rows.connection, Snapshot(registry.declared), writer="other/copy", encode_log=no_log)
     assert await replica.copy.current() == registry.declared
     assert replica.changed.get_nowait() == {"u-default"}
     await apply_change(rows.connection, Change(2, GPU), writer="other/copy", encode_log=no_log)

@@ -19,8 +19,11 @@ from farhand.scheduler.core.declared import (
     RemovedGroup,
     RemovedNamespace,
     RemovedTenant,
+    RemovedTriggeredFlow,
     Resource,
+    Snapshot,
     Tenant,
+    TriggeredFlow,
 )
 from farhand.scheduler.store.declared import Applied, apply_change, apply_snapshot, read, read_revision
 from tests.fixtures.scheduler_rows import Rows, no_log
@@ -45,11 +48,53 @@ FIRST = Declared.of(
 
 
 async def snapshot(connection: asyncpg.Connection, declared: Declared, instead_of: int | None = None) -> Applied:
-    return await apply_snapshot(connection, declared, writer="test/copy", encode_log=no_log, instead_of=instead_of)
+    return await apply_snapshot(
+        connection, Snapshot(declared), writer="test/copy", encode_log=no_log, instead_of=instead_of
+    )
 
 
 async def change(connection: asyncpg.Connection, revision: int, resource: Resource | None) -> Applied:
     return await apply_change(connection, Change(revision, resource), writer="test/copy", encode_log=no_log)
+
+
+Looks = dict[str, tuple[int, bool]]
+
+
+async def triggered(connection: asyncpg.Connection) -> Looks:
+    """The flows with triggers: revision, and whether they are to be looked at."""
+    rows = await connection.fetch("SELECT flow_id, revision, look_at FROM scheduler.triggered_flow")
+    return {row["flow_id"]: (row["revision"], row["look_at"] is not None) for row in rows}
+
+
+async def all_looked_at(connection: asyncpg.Connection) -> None:
+    await connection.execute("UPDATE scheduler.triggered_flow SET look_at = NULL")
+
+
+async def test_flows_with_triggers_are_to_be_looked_at_when_they_are_told(rows: Rows) -> None:
+    connection = rows.connection
+    flows = [TriggeredFlow("main", "a", "x", 1), TriggeredFlow("main", "a", "y", 4)]
+    await apply_snapshot(connection, Snapshot(FIRST, tuple(flows)), writer="test/copy", encode_log=no_log)
+    assert await triggered(connection) == {"x": (1, True), "y": (4, True)}
+    await all_looked_at(connection)
+    await change(connection, 6, TriggeredFlow("main", "a", "x", 2))
+    assert await triggered(connection) == {"x": (2, True), "y": (4, False)}
+    await change(connection, 7, RemovedTriggeredFlow("main", "a", "y"))
+    assert await triggered(connection) == {"x": (2, True)}
+
+
+async def test_a_snapshot_marks_those_flows_that_are_not_as_they_were(rows: Rows) -> None:
+    connection = rows.connection
+    before = [TriggeredFlow("main", "a", name, 1) for name in ("same", "newer", "gone")]
+    await apply_snapshot(connection, Snapshot(FIRST, tuple(before)), writer="test/copy", encode_log=no_log)
+    await all_looked_at(connection)
+    now = [
+        TriggeredFlow("main", "a", "same", 1),
+        TriggeredFlow("main", "a", "newer", 2),
+        TriggeredFlow("main", "a", "new", 1),
+    ]
+    later = dataclasses.replace(FIRST, revision=9)
+    await apply_snapshot(connection, Snapshot(later, tuple(now)), writer="test/copy", encode_log=no_log)
+    assert await triggered(connection) == {"same": (1, False), "newer": (2, True), "new": (1, True)}
 
 
 async def test_a_new_copy_knows_nothing(rows: Rows) -> None:

@@ -22,7 +22,7 @@ that is installed beside Farhand.
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
@@ -59,8 +59,8 @@ class Cron:
 
     text: str
     zone: ZoneInfo
-    _times: CronSim
-    _once_a_day: bool
+    _times: CronSim = field(compare=False)
+    _once_a_day: bool = field(compare=False)
 
     @classmethod
     def parse(cls, text: str, timezone: str = "UTC") -> "Cron":

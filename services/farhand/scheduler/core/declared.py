@@ -76,7 +76,28 @@ class RemovedGroup:
     uid: str
 
 
-Resource = Tenant | Namespace | Group | RemovedTenant | RemovedNamespace | RemovedGroup
+@dataclass(frozen=True, slots=True)
+class TriggeredFlow:
+    """A flow has triggers, and a new revision. The copy in memory knows nothing of it: loops look into the tables."""
+
+    tenant: str
+    namespace: str
+    id: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedTriggeredFlow:
+    """A flow has no triggers any more, or is gone."""
+
+    tenant: str
+    namespace: str
+    id: str
+
+
+Resource = (
+    Tenant | Namespace | Group | TriggeredFlow | RemovedTenant | RemovedNamespace | RemovedGroup | RemovedTriggeredFlow
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +154,22 @@ class Declared:
                 namespaces.pop((tenant_id, name), None)
             case RemovedGroup(uid):
                 by_uid.pop(uid, None)
-            case None:
+            case TriggeredFlow() | RemovedTriggeredFlow() | None:
                 pass
         return Declared.of(change.revision, tenants.values(), namespaces.values(), by_uid.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that the registry tells, at one revision."""
+
+    declared: Declared
+    triggered: tuple[TriggeredFlow, ...] = ()
+
+    @property
+    def revision(self) -> int:
+        """Which."""
+        return self.declared.revision
 
 
 def changed_groups(before: Declared, now: Declared) -> frozenset[str]:

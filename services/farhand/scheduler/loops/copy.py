@@ -25,7 +25,15 @@ from farhand.api.registry.v1.watch_service_pb2_grpc import WatchServiceStub
 from farhand.kernel.errors import FutureRevision, Unavailable
 from farhand.runtime.crash_points import reach
 from farhand.runtime.grpc_channel import remote_error
-from farhand.scheduler.core.declared import Change, Declared, OutOfOrder, changed_groups
+from farhand.scheduler.core.declared import (
+    Change,
+    Declared,
+    OutOfOrder,
+    RemovedTriggeredFlow,
+    Snapshot,
+    TriggeredFlow,
+    changed_groups,
+)
 from farhand.scheduler.loops.group_commit import HotConnection
 from farhand.scheduler.loops.registry_steps import step_of
 from farhand.scheduler.loops.using import using
@@ -48,7 +56,8 @@ _UNREACHABLE = (
 
 class Copy:
     """See the module. `on_change` gets the uids of groups that came, went or changed; `on_ended` the keys of jobs
-    that ended because of it. Both are called after the commit and must not block."""
+    that ended because of it; `on_triggers` says that flows with triggers came, changed or went. All are called after
+    the commit and must not block."""
 
     def __init__(
         self,
@@ -60,6 +69,7 @@ class Copy:
         encode_log: EncodeLog,
         on_change: Callable[[frozenset[str]], None],
         on_ended: Callable[[Sequence[int]], None],
+        on_triggers: Callable[[], None] = lambda: None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._connection = connection
@@ -68,6 +78,7 @@ class Copy:
         self._encode_log = encode_log
         self._on_change = on_change
         self._on_ended = on_ended
+        self._on_triggers = on_triggers
         self._jitter = jitter
         self._registry = Waiting(log, f"the registry at {address}")
         self._database = Waiting(log, "the database, for the copy of the registry")
@@ -217,7 +228,7 @@ class Copy:
             if applied.ended:
                 self._on_ended(applied.ended)
 
-    async def _commit_patiently(self, step: Declared | Change) -> Applied:
+    async def _commit_patiently(self, step: Snapshot | Change) -> Applied:
         tries = 5
         while True:
             try:
@@ -227,13 +238,15 @@ class Copy:
                 if not tries:
                     raise
 
-    async def _commit(self, step: Declared | Change) -> Applied:
+    async def _commit(self, step: Snapshot | Change) -> Applied:
         """Move the database, then the memory."""
         async with using(self._connection) as connection:
             if isinstance(step, Change):
                 applied = await apply_change(connection, step, writer=self._writer, encode_log=self._encode_log)
                 if applied.moved:
                     reach("copy committed")
+                    if isinstance(step.resource, TriggeredFlow | RemovedTriggeredFlow):
+                        self._on_triggers()
                 if step.revision == self._declared.revision + 1:
                     self._remember(self._declared.after(step))
                     return applied
@@ -243,7 +256,8 @@ class Copy:
                 )
                 self._refused = None
                 if applied.moved:
-                    self._remember(step)
+                    self._remember(step.declared)
+                    self._on_triggers()
                     return applied
             await self._take_over(connection, applied.revision)
             return applied

@@ -11,7 +11,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from asyncpg import Connection
 
@@ -40,6 +41,15 @@ class Creation:
     parent: str = ""  # the traceparent that its trace goes on from
     restart_of: int | None = None  # the execution that it goes on from,
     replay_of: int | None = None  # or that it repeats
+    started_by: "StartedBy | None" = None  # the trigger, if one does
+
+
+class StartedBy(NamedTuple):
+    """The trigger that starts an execution. No two executions have the same tick, unless that is None."""
+
+    trigger_key: int
+    tick_at: datetime | None = None
+    backfill: int | None = None  # which of its backfills; 0: the calendar's own tick
 
 
 async def create(connection: Connection, key: int, creation: Creation) -> ExecutionState:
@@ -69,6 +79,7 @@ async def create(connection: Connection, key: int, creation: Creation) -> Execut
             creation.parent or None,
             ended,
             message,
+            *(creation.started_by or ()),
         ),
     )
     return ended or ExecutionState.CREATED

@@ -5,6 +5,7 @@ from farhand.api.registry.v1.tenant_pb2 import Tenant as TenantMessage
 from farhand.api.registry.v1.watch_service_pb2 import Change as ChangeMessage
 from farhand.api.registry.v1.watch_service_pb2 import DeclaredWorkerGroup, WatchResponse
 from farhand.api.registry.v1.watch_service_pb2 import Snapshot as SnapshotMessage
+from farhand.api.registry.v1.watch_service_pb2 import TriggeredFlow as TriggeredFlowMessage
 from farhand.api.registry.v1.worker_group_pb2 import WORKER_GROUP_STATE_DELETING, TenantQuota
 from farhand.api.types.v1 import fallback_pb2
 from farhand.kernel.flow import PluginDefault
@@ -19,8 +20,11 @@ from farhand.scheduler.core.declared import (
     RemovedGroup,
     RemovedNamespace,
     RemovedTenant,
+    RemovedTriggeredFlow,
     Resource,
+    Snapshot,
     Tenant,
+    TriggeredFlow,
 )
 
 _FALLBACKS: dict[int, Fallback] = {
@@ -30,7 +34,7 @@ _FALLBACKS: dict[int, Fallback] = {
 }
 
 
-def step_of(response: WatchResponse) -> Declared | Change | int | None:
+def step_of(response: WatchResponse) -> Snapshot | Change | int | None:
     """A snapshot, a change, the revision of a heartbeat, or None for a step that this version does not know."""
     match response.WhichOneof("step"):
         case "snapshot":
@@ -43,13 +47,14 @@ def step_of(response: WatchResponse) -> Declared | Change | int | None:
             return None
 
 
-def _snapshot(snapshot: SnapshotMessage) -> Declared:
-    return Declared.of(
+def _snapshot(snapshot: SnapshotMessage) -> Snapshot:
+    declared = Declared.of(
         snapshot.revision,
         [_tenant(message) for message in snapshot.tenants],
         [_namespace(message) for message in snapshot.namespaces],
         [_group(message) for message in snapshot.worker_groups],
     )
+    return Snapshot(declared, tuple(map(_triggered, snapshot.triggered_flows)))
 
 
 def _resource(change: ChangeMessage) -> Resource | None:
@@ -66,6 +71,11 @@ def _resource(change: ChangeMessage) -> Resource | None:
             return RemovedNamespace(change.removed_namespace.tenant, change.removed_namespace.name)
         case "removed_worker_group_uid":
             return RemovedGroup(change.removed_worker_group_uid)
+        case "triggered_flow":
+            return _triggered(change.triggered_flow)
+        case "removed_triggered_flow":
+            gone = change.removed_triggered_flow
+            return RemovedTriggeredFlow(gone.tenant, gone.namespace, gone.id)
         case _:
             return None
 
@@ -87,6 +97,10 @@ def _namespace(message: NamespaceMessage) -> Namespace:
         _FALLBACKS.get(message.default_fallback),
         _plugin_defaults(message),
     )
+
+
+def _triggered(message: TriggeredFlowMessage) -> TriggeredFlow:
+    return TriggeredFlow(message.tenant, message.namespace, message.id, message.revision)
 
 
 def _plugin_defaults(message: TenantMessage | NamespaceMessage) -> tuple[PluginDefault, ...]:

@@ -37,6 +37,8 @@ class Signals:
     on_groups: Callable[[frozenset[str]], object] = field(init=False)
     wake_steps: Callable[[], None] = field(default=lambda: None)
     bounds_running: Callable[[str], bool] = field(default=lambda _: False)  # whether a quota of the group (uid) does
+    wake_triggers: Callable[[], None] = field(default=lambda: None)
+    wake_triggered_flows: Callable[[], None] = field(default=lambda: None)
     on_word: Callable[[Ring], None] = field(default=lambda _: None)
     _errands: "asyncio.Queue[Ring]" = field(default_factory=asyncio.Queue)
 
@@ -78,6 +80,20 @@ class Signals:
         self.changes.publish_executions([key])
         self.wake_steps()
         self.doorbell.ring(jobs=True)
+
+    def executions_started(self, keys: Sequence[int]) -> None:
+        """Triggers created these executions."""
+        self.changes.publish_executions(keys)
+        self.wake_steps()
+        self.doorbell.ring(jobs=True)
+
+    def trigger_due(self) -> None:
+        """A trigger was changed by somebody, and is to be looked at."""
+        self.wake_triggers()
+
+    def triggers_declared(self) -> None:
+        """Flows with triggers came, changed or went."""
+        self.wake_triggered_flows()
 
     def stepped(self, stepped: Stepped) -> None:
         """Executions moved; jobs wait, ended, or are to be killed."""

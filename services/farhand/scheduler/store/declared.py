@@ -24,10 +24,14 @@ from farhand.scheduler.core.declared import (
     RemovedGroup,
     RemovedNamespace,
     RemovedTenant,
+    RemovedTriggeredFlow,
+    Snapshot,
     Tenant,
+    TriggeredFlow,
     changed_groups,
 )
 from farhand.scheduler.store.groups import EncodeLog, settle_group
+from farhand.scheduler.store.sql import SQL
 from farhand.scheduler.store.tenant_quotas import read_quotas, write_quotas
 
 
@@ -80,16 +84,21 @@ async def apply_change(connection: Connection, change: Change, *, writer: str, e
                 )
             case RemovedGroup(uid):
                 await _remove_groups(connection, [uid])
+            case TriggeredFlow() as flow:
+                await _put_triggered(connection, [flow])
+            case RemovedTriggeredFlow(tenant_id, namespace_name, id):
+                await connection.execute(SQL["remove_triggered_flows"], [tenant_id], [namespace_name], [id])
             case None:
                 pass
         return Applied(change.revision, moved=True, ended=tuple(ended))
 
 
 async def apply_snapshot(
-    connection: Connection, snapshot: Declared, *, writer: str, encode_log: EncodeLog, instead_of: int | None = None
+    connection: Connection, told: Snapshot, *, writer: str, encode_log: EncodeLog, instead_of: int | None = None
 ) -> Applied:
     """Replace the copy by the snapshot if that is newer. `instead_of`: also if the copy is at this revision,
     which the registry says it has not reached (it was restored from a backup)."""
+    snapshot = told.declared
     async with connection.transaction():
         if not await connection.fetchval(
             "UPDATE scheduler.copy_state SET revision = $1 WHERE revision < $1 OR revision = $2 RETURNING true",
@@ -97,6 +106,7 @@ async def apply_snapshot(
             instead_of,
         ):
             return Applied(await read_revision(connection), moved=False)
+        await _replace_triggered(connection, told.triggered)  # before the groups: queue.sql, the order of locks
         before = await _read(connection)  # nobody else changes it while we hold the row of copy_state
         changed = changed_groups(before, snapshot)
         await _lock_groups(connection, changed)  # all at once, in their order
@@ -141,6 +151,23 @@ async def _put_namespaces(connection: Connection, namespaces: Iterable[Namespace
             for n in namespaces
         ],
     )
+
+
+async def _put_triggered(connection: Connection, flows: Iterable[TriggeredFlow]) -> None:
+    rows = [(flow.tenant, flow.namespace, flow.id, flow.revision) for flow in flows]
+    if rows:
+        await connection.execute(SQL["put_triggered_flows"], *(list(column) for column in zip(*rows, strict=True)))
+
+
+async def _replace_triggered(connection: Connection, flows: Iterable[TriggeredFlow]) -> None:
+    told = {(flow.tenant, flow.namespace, flow.id): flow for flow in flows}
+    known = await connection.fetch("SELECT tenant, namespace, flow_id, revision FROM scheduler.triggered_flow")
+    revisions = {(row["tenant"], row["namespace"], row["flow_id"]): row["revision"] for row in known}
+    if gone := sorted(revisions.keys() - told.keys()):
+        columns = (list(column) for column in zip(*gone, strict=True))
+        await connection.execute(SQL["remove_triggered_flows"], *columns)
+    changed = [name for name in sorted(told) if revisions.get(name) != told[name].revision]
+    await _put_triggered(connection, [told[name] for name in changed])
 
 
 async def _lock_groups(connection: Connection, uids: Iterable[str]) -> set[str]:

@@ -39,6 +39,9 @@ class NewExecution(NamedTuple):
     parent_span: str | None
     ended: str | None = None  # the state in which it ends at once
     message: str | None = None  # and why
+    trigger_key: int | None = None  # the trigger that started it,
+    tick_at: datetime | None = None  # for which tick,
+    backfill: int | None = None  # of which of its backfills; 0: of the calendar
 
 
 @dataclass(frozen=True, slots=True)

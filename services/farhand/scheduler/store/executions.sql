@@ -30,9 +30,10 @@ SELECT nextval('scheduler.execution_key');
 -- With it, in one statement, that there is something to do; unless it ends at once ($14, why: $15).
 WITH created AS (
     INSERT INTO scheduler.execution (key, flow_key, tenant, namespace, flow_id, flow_revision, inputs, labels,
-                                     trigger, restart_of, replay_of, traceparent, parent_span, created_at,
+                                     trigger, restart_of, replay_of, traceparent, parent_span, trigger_key,
+                                     tick_at, backfill, created_at,
                                      state, message, states, state_times, ended_at)
-    SELECT $1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9, $10, $11, $12, $13, now(),
+    SELECT $1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9, $10, $11, $12, $13, $16, $17, $18, now(),
            coalesce($14, 'CREATED'), $15, array_remove(ARRAY['CREATED', $14], NULL),
            CASE WHEN $14 IS NULL THEN ARRAY[now()] ELSE ARRAY[now(), now()] END,
            CASE WHEN $14 IS NOT NULL THEN now() END

@@ -48,14 +48,16 @@ WHERE e.key = $1 AND NOT EXISTS (SELECT FROM scheduler.task_run t WHERE t.execut
 
 _FLOWS_TO_FORGET = """
 SELECT f.key FROM scheduler.flow_revision f
-WHERE f.key > $1 AND NOT EXISTS (SELECT FROM scheduler.execution e WHERE e.flow_key = f.key) ORDER BY f.key LIMIT $2
+WHERE f.key > $1 AND NOT EXISTS (SELECT FROM scheduler.execution e WHERE e.flow_key = f.key)
+  AND NOT EXISTS (SELECT FROM scheduler.trigger t WHERE t.flow_key = f.key) ORDER BY f.key LIMIT $2
 FOR UPDATE SKIP LOCKED
 """
 
-# Looked at again: an execution may have come between the look and the lock.
+# Looked at again: an execution or a trigger may have come between the look and the lock.
 _FORGET_FLOWS = """
 DELETE FROM scheduler.flow_revision f
 WHERE f.key = ANY ($1::bigint[]) AND NOT EXISTS (SELECT FROM scheduler.execution e WHERE e.flow_key = f.key)
+  AND NOT EXISTS (SELECT FROM scheduler.trigger t WHERE t.flow_key = f.key)
 """
 
 _OLD_SESSIONS = """
