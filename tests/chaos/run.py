@@ -145,8 +145,8 @@ async def _set_up(
     for key, tenants in GROUPS.items():
         quotas = {tenant: most for (group, tenant), most in QUOTAS.items() if group == key}
         await mesh.set_group(key, lease=LEASE, allowed_tenants=tenants, max_running=quotas)
-        for tenant, most in quotas.items():
-            stage.write("quota", group=key, tenant=tenant, max_running=most)
+        for whose, most in quotas.items():
+            stage.write("quota", group=key, tenant=whose, max_running=most)
     for _ in range(plan.schedulers):
         await mesh.add_scheduler()
     proxies: dict[str, list[Proxy]] = {}
