@@ -28,7 +28,8 @@ from tests.fixtures.scheduler_with_flows import run_state, state_of
 from tests.tasks import SHELL
 
 ENDED = ("SUCCESS", "WARNING", "FAILED", "KILLED")
-ELSEWHERE = {"execution kill marked", "execution created", "place taken", "places given"}  # below; test_place_…
+# Below, and in tests of their own.
+ELSEWHERE = {"execution kill marked", "execution created", "execution taken over", "place taken", "places given"}
 TASKS = ("first", "left", "right", "flaky", "last")
 
 

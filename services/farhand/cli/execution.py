@@ -43,10 +43,12 @@ app = noun(
         "farhand execution list --state running",
         "farhand execution get x3k8w0q2zr9m1t",
         "farhand execution logs x3k8w0q2zr9m1t --task report",
+        "farhand execution restart x3k8w0q2zr9m1t --follow",
     ],
 )
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The execution, e.g. x3k8w0q2zr9m1t.")]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Show tasks and logs until it ends, and exit by its end.")]
 
 
 @command(
@@ -75,9 +77,7 @@ def create(
         list[str] | None,
         typer.Option("--label", metavar="NAME=VALUE", help="A label beside the flow's; may be given several times."),
     ] = None,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Show tasks and logs until it ends, and exit by its end.")
-    ] = False,
+    follow: Follow = False,
     request_id: RequestId = None,
 ) -> int:
     """Run a flow, and print the execution's id.
@@ -99,11 +99,75 @@ def create(
     request.inputs.update({**_input_file(inputs), **pairs("--input", input)})
     with session.scheduler() as channel:
         execution = ExecutionServiceStub(channel).CreateExecution(request, timeout=DEADLINE).execution
-    if not follow:
-        session.printer.value(document(execution), execution.id)
-        return 0
-    sys.stderr.write(f"farhand: execution {execution.id} of {flow_of(execution)} revision {execution.flow_revision}\n")
-    return _follow(session, execution.id)
+    return _created(session, execution, follow)
+
+
+@command(
+    app,
+    "restart",
+    examples=["farhand execution restart x3k8w0q2zr9m1t", "farhand execution restart x3k8w0q2zr9m1t --follow"],
+)
+def restart(session: Session, id: Id, follow: Follow = False, request_id: RequestId = None) -> int:
+    """Go on from the failure of an execution, and print the new execution's id.
+
+    The tasks that ended well are taken over with their outputs and files; those that failed run again, and what
+    follows them. With --follow: exit code 0 if it ended in SUCCESS or WARNING, else 1. Ctrl-C kills it.
+    """
+    from farhand.api.scheduler.v1.execution_service_pb2 import RestartExecutionRequest
+    from farhand.api.scheduler.v1.execution_service_pb2_grpc import ExecutionServiceStub
+
+    request = RestartExecutionRequest(id=id, request_id=request_id or new_request_id())
+    with session.scheduler() as channel:
+        execution = ExecutionServiceStub(channel).RestartExecution(request, timeout=DEADLINE).execution
+    return _created(session, execution, follow)
+
+
+@command(
+    app,
+    "replay",
+    examples=[
+        "farhand execution replay x3k8w0q2zr9m1t",
+        "farhand execution replay x3k8w0q2zr9m1t --from report --follow",
+        "farhand execution replay x3k8w0q2zr9m1t --input date=2026-11-25 --revision 4",
+    ],
+)
+def replay(
+    session: Session,
+    id: Id,
+    task: Annotated[
+        str, typer.Option("--from", metavar="TASK", help="Begin with this task; what stands before it is taken over.")
+    ] = "",
+    revision: Annotated[
+        int | None,
+        typer.Option("--revision", metavar="N", help="This revision, not the one that ran.", min=1),
+    ] = None,
+    input: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input", "-i", metavar="NAME=VALUE", help="An input instead of what it was; may be given several times."
+        ),
+    ] = None,
+    inputs: Annotated[
+        str | None, typer.Option("--inputs", metavar="FILE", help="Inputs in a JSON or YAML map; - is stdin.")
+    ] = None,
+    follow: Follow = False,
+    request_id: RequestId = None,
+) -> int:
+    """Run an execution that has ended again, all of it or from a task on, and print the new execution's id.
+
+    Inputs, labels and the flow's revision are the same unless it is said otherwise. With --follow: exit code 0 if it
+    ended in SUCCESS or WARNING, else 1. Ctrl-C kills it.
+    """
+    from farhand.api.scheduler.v1.execution_service_pb2 import ReplayExecutionRequest
+    from farhand.api.scheduler.v1.execution_service_pb2_grpc import ExecutionServiceStub
+
+    request = ReplayExecutionRequest(
+        id=id, from_task_id=task, flow_revision=revision or 0, request_id=request_id or new_request_id()
+    )
+    request.inputs.update({**_input_file(inputs), **pairs("--input", input)})
+    with session.scheduler() as channel:
+        execution = ExecutionServiceStub(channel).ReplayExecution(request, timeout=DEADLINE).execution
+    return _created(session, execution, follow)
 
 
 @command(
@@ -271,6 +335,14 @@ def list_files(
         for answer in ExecutionServiceStub(channel).ReadFile(ReadFileRequest(uri=chosen[-1]["uri"])):
             sys.stdout.buffer.write(answer.chunk)
     sys.stdout.flush()
+
+
+def _created(session: Session, execution: "Execution", follow: bool) -> int:
+    if not follow:
+        session.printer.value(document(execution), execution.id)
+        return 0
+    sys.stderr.write(f"farhand: execution {execution.id} of {flow_of(execution)} revision {execution.flow_revision}\n")
+    return _follow(session, execution.id)
 
 
 def _follow(session: Session, id: str) -> int:

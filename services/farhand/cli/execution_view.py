@@ -12,7 +12,7 @@ from farhand.kernel.names import group_label
 if TYPE_CHECKING:
     from farhand.api.scheduler.v1.execution_pb2 import Execution, TaskRun
 
-HEADERS = ("ID", "STATE", "FLOW", "REVISION", "LABELS", "AGE", "TOOK")
+HEADERS = ("ID", "STATE", "FLOW", "REVISION", "LABELS", "AGE", "TOOK", "NOTE")
 TREE_HEADERS = ("TASK", "STATE", "GROUP", "WORKER", "WAITED", "RAN", "NOTE")
 
 MOST_EXPLAINED = 5  # waiting jobs of which it is asked at a time why they wait
@@ -50,7 +50,23 @@ def row(execution: "Execution", now: datetime.datetime) -> tuple[str, ...]:
         listed(f"{name}={value}" for name, value in sorted(execution.labels.items())),
         age(execution, "create_time", now),
         between(execution, "create_time", "end_time"),
+        "; ".join(f"{what} {others}" for what, others in _relatives(execution, most=1)),
     )
+
+
+def _relatives(execution: "Execution", most: int) -> list[tuple[str, str]]:
+    """The executions from which it came, and those, at most so many of a kind, that came from it."""
+    found = []
+    for what, ids in (
+        ("restart of", [execution.restart_of] if execution.restart_of else []),
+        ("replay of", [execution.replay_of] if execution.replay_of else []),
+        ("restarted as", execution.restarts),
+        ("replayed as", execution.replays),
+    ):
+        if ids:
+            more = f" and {len(ids) - most} more" if len(ids) > most else ""
+            found.append((what, ", ".join(ids[:most]) + more))
+    return found
 
 
 def rows(execution: "Execution") -> list[tuple[str, str]]:
@@ -68,6 +84,7 @@ def rows(execution: "Execution") -> list[tuple[str, str]]:
         ("kill asked for", when(execution, "kill_time")),
         ("ended", when(execution, "end_time")),
         ("took", between(execution, "create_time", "end_time")),
+        *_relatives(execution, most=10),
         ("trace", execution.trace_id or NOTHING),
     ]
     inputs = document(execution).get("inputs") or {}
@@ -132,6 +149,8 @@ def _note(run: "TaskRun", reasons: Mapping[str, str]) -> str:
         parts.append(f"attempt {run.attempt}")
     if run.branch:
         parts.append(run.branch)
+    if run.taken_from:
+        parts.append(f"taken over from {run.taken_from}")
     if run.lost_deliveries:
         parts.append(f"lost its worker {run.lost_deliveries}×")
     if text := run.message or reasons.get(run.job_id, ""):

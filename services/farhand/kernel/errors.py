@@ -154,6 +154,27 @@ class GroupDeleting(FarhandError):
     reason = "GROUP_DELETING"
 
 
+class NotEnded(FarhandError):
+    """The execution has not ended, so nothing can go on from it or repeat it."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "NOT_ENDED"
+
+
+class NothingFailed(FarhandError):
+    """The execution did not fail, so there is no failure from which a restart could go on."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "NOTHING_FAILED"
+
+
+class NotReplayable(FarhandError):
+    """Something that stands before the task from which a replay is to begin did not end well; the message names it."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "NOT_REPLAYABLE"
+
+
 class StaleFence(FarhandError):
     """A worker moves a file for a job that is not assigned to it under that fence (P4)."""
 

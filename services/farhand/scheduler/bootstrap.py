@@ -49,6 +49,7 @@ from farhand.scheduler.loops.logs import LogWriter
 from farhand.scheduler.loops.places import Places
 from farhand.scheduler.loops.reads import JobReads
 from farhand.scheduler.loops.rebalance import Rebalance
+from farhand.scheduler.loops.repeats import Repeats
 from farhand.scheduler.loops.report import Report
 from farhand.scheduler.loops.results import Results
 from farhand.scheduler.loops.sessions import Sessions
@@ -242,6 +243,7 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
         file_reads = FileReads(files)
         execution_rooms = ExecutionRooms(
             orders=Executions(pool, flow_source, changes, signals),
+            repeats=Repeats(pool, flow_source, signals),
             executions=executions,
             watching=ExecutionWatching(executions, changes, poll),
             tails=ExecutionTails(executions, rooms.tails, changes, poll),

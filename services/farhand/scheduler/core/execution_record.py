@@ -27,6 +27,10 @@ class ExecutionRecord:
     ended_at: datetime | None
     kill_at: datetime | None
     message: str
+    restart_of: int | None = None
+    replay_of: int | None = None
+    restarts: Sequence[int] = ()  # keys, newest first
+    replays: Sequence[int] = ()
     # Left out (empty) where a read asked for less:
     inputs: str = ""  # JSON
     history: Sequence[tuple[ExecutionState, datetime]] = ()
@@ -57,6 +61,7 @@ class TaskRunRecord:
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    taken_from: int | None = None  # the execution that ran it, and its job; None: this one
 
 
 def shown_state(state: RunState, job: JobState | None, *, assigned: bool) -> RunState:

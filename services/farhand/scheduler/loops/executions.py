@@ -15,20 +15,19 @@ from typing import Any, Protocol
 
 import asyncpg
 
-from farhand.kernel.errors import InvalidArgument, RequestIdReused, Unavailable
+from farhand.kernel.errors import InvalidArgument, Unavailable
 from farhand.kernel.flow import Flow, check_inputs
 from farhand.runtime.crash_points import reach
 from farhand.runtime.database import database_error
 from farhand.scheduler.core.execution import FINAL, ExecutionState
 from farhand.scheduler.loops.changes import Changes, ExecutionWatch
 from farhand.scheduler.loops.creating import Creation, create
+from farhand.scheduler.loops.execution_requests import ExecutionRequest, recall, remember
 from farhand.scheduler.loops.flow_source import FetchedFlow
 from farhand.scheduler.store.executions import (
     allot_execution_key,
     ask_kill,
     read_kill,
-    recall_request,
-    remember_request,
 )
 
 KEPT = 256  # parsed flows
@@ -53,16 +52,14 @@ class Listener(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An execution that is asked for. An empty request_id asks for no memory of it."""
+    """An execution that is asked for."""
 
-    tenant: str
+    request: ExecutionRequest
     namespace: str
     flow_id: str
     revision: int  # 0: the newest
     inputs: Mapping[str, Any]
     labels: Mapping[str, str]
-    request_id: str
-    body_hash: bytes
     parent: str  # a traceparent, or empty
 
 
@@ -80,9 +77,9 @@ class Executions:
         """The key of the execution, which is durable. Raises InvalidArgument with a violation for each wrong input,
         NotFound, RequestIdReused, Unavailable."""
         try:
-            if (known := await self._known(order)) is not None:
+            if (known := await recall(self._pool, order.request)) is not None:
                 return known
-            fetched = await self._flows.get(order.tenant, order.namespace, order.flow_id, order.revision)
+            fetched = await self._flows.get(order.request.tenant, order.namespace, order.flow_id, order.revision)
             key, new = await self._create(order, fetched)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             raise database_error(error) or error from error
@@ -91,32 +88,19 @@ class Executions:
             self._listener.execution_due(key)
         return key
 
-    async def _known(self, order: Order) -> int | None:
-        if not order.request_id:
-            return None
-        async with self._pool.acquire() as connection:
-            found = await recall_request(connection, order.tenant, order.request_id)
-        return None if found is None else _same(order, *found)
-
     async def _create(self, order: Order, fetched: FetchedFlow) -> tuple[int, bool]:
         """The key, and whether it is a new execution's."""
-        digest = hashlib.sha256(fetched.definition.encode()).digest()
-        flow = self._parsed(digest, fetched.definition)
+        flow = self._parsed(hashlib.sha256(fetched.definition.encode()).digest(), fetched.definition)
         inputs, wrong = check_inputs(flow, order.inputs)
         if wrong:
             raise InvalidArgument.of(*wrong)
         creation = Creation(
-            order.tenant, flow, fetched.revision, fetched.definition, inputs, order.labels, parent=order.parent
+            order.request.tenant, flow, fetched.revision, fetched.definition, inputs, order.labels, parent=order.parent
         )
         async with self._pool.acquire() as connection, connection.transaction():
             key = await allot_execution_key(connection)
-            if order.request_id and not await remember_request(
-                connection, order.tenant, order.request_id, order.body_hash, key
-            ):
-                found = await recall_request(connection, order.tenant, order.request_id)
-                if found is None:
-                    raise Unavailable("The request_id's memory is just being cleared; try again.")
-                return _same(order, *found), False
+            if (known := await remember(connection, order.request, key)) != key:
+                return known, False
             await create(connection, key, creation)
         return key, True
 
@@ -162,11 +146,3 @@ class Executions:
     async def _kill_of(self, key: int) -> tuple[str, list[int]] | None:
         async with self._pool.acquire() as connection:
             return await read_kill(connection, key)
-
-
-def _same(order: Order, body_hash: bytes, key: int) -> int:
-    if body_hash != order.body_hash:
-        raise RequestIdReused(
-            f"The request_id {order.request_id!r} was used before for another request. A new one needs a new id."
-        )
-    return key

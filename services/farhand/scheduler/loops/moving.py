@@ -126,9 +126,9 @@ class Moving:
             if id.task_id in wanted and (id.task_id not in newest or newest[id.task_id].run.id.attempt < id.attempt):
                 newest[id.task_id] = found
         return {
-            task_id: found.job_key
+            task_id: job_key
             for task_id, found in newest.items()
-            if found.job_key is not None and self._job_ended(found)
+            if (job_key := found.job_key or found.taken_job_key) is not None and self._job_ended(found)
         }
 
     def _job_ended(self, found: Found) -> bool:

@@ -2,12 +2,19 @@
 
 import hashlib
 
-from farhand.api.scheduler.v1.execution_service_pb2 import CreateExecutionRequest
+from farhand.api.scheduler.v1.execution_service_pb2 import (
+    CreateExecutionRequest,
+    ReplayExecutionRequest,
+    RestartExecutionRequest,
+)
 from farhand.kernel.errors import InvalidArgument, Violation
 from farhand.kernel.names import DEFAULT_TENANT, check_namespace, check_tenant, check_text, shown
 from farhand.runtime.security import Identity
 from farhand.runtime.wire import plain
+from farhand.scheduler.core.execution_record import ExecutionRecord
+from farhand.scheduler.loops.execution_requests import ExecutionRequest
 from farhand.scheduler.loops.executions import Order
+from farhand.scheduler.loops.repeats import Replay, Restart
 from farhand.scheduler.rpc.validation import check_admits, check_request_id, too_deep
 
 LARGEST_INPUTS = 64 << 10  # bytes, serialized
@@ -31,20 +38,51 @@ def read_order(request: CreateExecutionRequest, caller: Identity, traceparent: s
     wrong += check_labels("labels", dict(request.labels))
     if wrong:
         raise InvalidArgument.of(*wrong)
-    body_hash = b""
-    if request.request_id:
-        body_hash = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
     return Order(
-        tenant,
+        _remembered(tenant, request),
         request.namespace,
         request.flow_id,
         request.flow_revision,
         plain(request.inputs),
         dict(request.labels),
-        request.request_id,
-        body_hash,
         traceparent,
     )
+
+
+def read_restart(request: RestartExecutionRequest, of: ExecutionRecord, traceparent: str) -> Restart:
+    """The order. Raises InvalidArgument."""
+    check_request_id(request.request_id)
+    return Restart(_remembered(of.tenant, request), of.key, traceparent)
+
+
+def read_replay(request: ReplayExecutionRequest, of: ExecutionRecord, traceparent: str) -> Replay:
+    """The order. Raises InvalidArgument with all that is wrong."""
+    check_request_id(request.request_id)
+    wrong = check_text("from_task_id", request.from_task_id, 100)
+    if request.flow_revision < 0:
+        wrong.append(Violation("flow_revision", "must not be negative; 0 is the one that ran"))
+    wrong += _check_inputs(request)
+    if wrong:
+        raise InvalidArgument.of(*wrong)
+    return Replay(
+        _remembered(of.tenant, request),
+        of.key,
+        request.from_task_id,
+        request.flow_revision,
+        plain(request.inputs),
+        traceparent,
+    )
+
+
+def _remembered(
+    tenant: str, request: CreateExecutionRequest | RestartExecutionRequest | ReplayExecutionRequest
+) -> ExecutionRequest:
+    if not request.request_id:
+        return ExecutionRequest(tenant, "", b"")
+    # What was remembered before there was another method than CreateExecution has no name before it.
+    name = b"" if isinstance(request, CreateExecutionRequest) else request.DESCRIPTOR.name.encode() + b"\0"
+    body = request.SerializeToString(deterministic=True)
+    return ExecutionRequest(tenant, request.request_id, hashlib.sha256(name + body).digest())
 
 
 def check_labels(path: str, labels: dict[str, str]) -> list[Violation]:
@@ -60,7 +98,7 @@ def check_labels(path: str, labels: dict[str, str]) -> list[Violation]:
     return wrong
 
 
-def _check_inputs(request: CreateExecutionRequest) -> list[Violation]:
+def _check_inputs(request: CreateExecutionRequest | ReplayExecutionRequest) -> list[Violation]:
     size = request.inputs.ByteSize()
     if size > LARGEST_INPUTS:
         return [

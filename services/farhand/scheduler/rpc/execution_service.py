@@ -17,7 +17,8 @@ from farhand.kernel.names import DEFAULT_TENANT, check_namespace, check_text
 from farhand.runtime.security import identity
 from farhand.runtime.wire import moment
 from farhand.scheduler.loops.executions import Order
-from farhand.scheduler.rpc.execution_orders import check_labels, read_order
+from farhand.scheduler.loops.repeats import Replay, Restart
+from farhand.scheduler.rpc.execution_orders import check_labels, read_order, read_replay, read_restart
 from farhand.scheduler.rpc.execution_tails import ExecutionTails
 from farhand.scheduler.rpc.execution_watching import ExecutionWatching
 from farhand.scheduler.rpc.execution_wire import execution_message, execution_states
@@ -44,11 +45,23 @@ class Executions(Protocol):
         """End it; returns when the kill may be acknowledged (P9). Raises Unavailable."""
 
 
+class Repeats(Protocol):
+    """Begins executions from others."""
+
+    async def restart(self, order: Restart) -> int:
+        """The key of the new execution. Raises NotFound, NotEnded, NothingFailed, RequestIdReused, Unavailable."""
+
+    async def replay(self, order: Replay) -> int:
+        """The key of the new execution. Raises InvalidArgument, NotReplayable, NotFound, NotEnded, RequestIdReused,
+        Unavailable."""
+
+
 @dataclass(frozen=True, slots=True)
 class ExecutionRooms:
     """What the service is made of."""
 
     orders: Executions
+    repeats: Repeats
     executions: VisibleExecutions
     watching: ExecutionWatching
     tails: ExecutionTails
@@ -69,6 +82,22 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
         order = read_order(request, identity(context), caller_traceparent(context))
         key = await self._rooms.orders.create(order)
         return messages.CreateExecutionResponse(execution=await self._rooms.executions.whole(key))
+
+    async def RestartExecution(
+        self, request: messages.RestartExecutionRequest, context: ServicerContext[Any, Any]
+    ) -> messages.RestartExecutionResponse:
+        """See the proto."""
+        old = await self._rooms.executions.find(request.id, identity(context))
+        key = await self._rooms.repeats.restart(read_restart(request, old, caller_traceparent(context)))
+        return messages.RestartExecutionResponse(execution=await self._rooms.executions.whole(key))
+
+    async def ReplayExecution(
+        self, request: messages.ReplayExecutionRequest, context: ServicerContext[Any, Any]
+    ) -> messages.ReplayExecutionResponse:
+        """See the proto."""
+        old = await self._rooms.executions.find(request.id, identity(context))
+        key = await self._rooms.repeats.replay(read_replay(request, old, caller_traceparent(context)))
+        return messages.ReplayExecutionResponse(execution=await self._rooms.executions.whole(key))
 
     async def GetExecution(
         self, request: messages.GetExecutionRequest, context: ServicerContext[Any, Any]

@@ -2,7 +2,8 @@
 
 Every task run's job has a tail of its own (tails.py), from when a worker has it: a
 thousand that wait must not cost a thousand tails. A task run that was refused before
-it had a job has one line by the scheduler, which says why.
+it had a job has one line by the scheduler, which says why. What was taken over from
+another execution has its log only where its task is asked for.
 """
 
 import asyncio
@@ -49,7 +50,7 @@ class ExecutionTails:
         if not follow:
             _, runs = await self._executions.with_task_runs(record.key)
             for run in runs:
-                if not task_id or run.id.task_id == task_id:
+                if _wanted(run, task_id):
                     async for answer in self._of_run(run, caller, follow=False):
                         yield answer
             return
@@ -108,8 +109,7 @@ class ExecutionTails:
                     looked = now()
                     record, runs = await self._executions.with_task_runs(record.key)
                     for run in runs:
-                        wanted = not task_id or run.id.task_id == task_id
-                        if wanted and run.key not in begun and _has_log(run):
+                        if _wanted(run, task_id) and run.key not in begun and _has_log(run):
                             begun.add(run.key)
                             tails.create_task(one(run))
                     if record.ended:
@@ -131,6 +131,10 @@ class ExecutionTails:
                     yield _answer(run, answer.fence, answer.records)
         except NotFound:
             return  # it was cleared away meanwhile
+
+
+def _wanted(run: TaskRunRecord, task_id: str) -> bool:
+    return run.id.task_id == task_id if task_id else run.taken_from is None
 
 
 def _has_log(run: TaskRunRecord) -> bool:

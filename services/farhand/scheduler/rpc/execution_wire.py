@@ -40,6 +40,10 @@ def execution_message(record: ExecutionRecord) -> execution_pb2.Execution:
         kill_time=timestamp(record.kill_at),
         message=record.message,
         trace_id=record.traceparent.split("-")[1] if sampled(record.traceparent) else "",
+        restart_of=_id(record.restart_of),
+        replay_of=_id(record.replay_of),
+        restarts=map(execution_id, record.restarts),
+        replays=map(execution_id, record.replays),
     )
     if record.inputs:
         message.inputs.update(json.loads(record.inputs))
@@ -75,10 +79,15 @@ def task_run_message(
         branch=record.branch,
         in_errors=place.in_errors if place else False,
         lost_deliveries=record.lost,
+        taken_from=_id(record.taken_from),
     )
     if outputs is not None:
         message.outputs.ParseFromString(outputs)
     return message
+
+
+def _id(key: int | None) -> str:
+    return "" if key is None else execution_id(key)
 
 
 def execution_states(numbers: Iterable[int]) -> frozenset[ExecutionState]:

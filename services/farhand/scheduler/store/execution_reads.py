@@ -1,7 +1,7 @@
 """Executions, read: by key, in pages; their task runs with what their jobs say, and their outputs.
 
-Each function reads with one statement, hence from one snapshot, save that executions which wait for their turn are
-looked up in their line afterwards. Nothing here writes.
+Each function reads with one statement, hence from one snapshot, save that what other executions have to do with
+these (the line in which they wait, their restarts) is looked up afterwards. Nothing here writes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +35,7 @@ from farhand.scheduler.store.tables import (
 # A page that filters looks at this many executions, then hands over what it found and where to go on: the cost of a
 # page stays bounded however rare that is what is looked for.
 _LOOKED_AT = 5_000
+_REPEATS = 100  # restarts, and replays, that one execution tells of
 # Keys grow with time, save for what the creations of one moment overtake each other.
 _OVERTAKING = timedelta(minutes=1)
 
@@ -52,6 +53,8 @@ _BRIEF = [
     execution.c.ended_at,
     execution.c.kill_at,
     func.coalesce(execution.c.message, "").label("message"),
+    execution.c.restart_of,
+    execution.c.replay_of,
 ]
 
 
@@ -82,14 +85,14 @@ async def read_execution(connection: AsyncConnection, key: int) -> ExecutionReco
     row = (await connection.execute(select(*columns).where(execution.c.key == key))).mappings().one_or_none()
     if row is None:
         return None
-    [record] = await _in_line(connection, [_record(row)])
+    [record] = await _with_others(connection, [_record(row)])
     return record
 
 
 async def list_executions(connection: AsyncConnection, wanted: Wanted, before: int | None, size: int) -> ExecutionPage:
     """A page, newest first, with keys below `before`. It may hold fewer than `size` and still have a successor."""
     page = await _page(connection, wanted, before, size)
-    return ExecutionPage(await _in_line(connection, page.records), page.next_before)
+    return ExecutionPage(await _with_others(connection, page.records), page.next_before)
 
 
 async def _page(connection: AsyncConnection, wanted: Wanted, before: int | None, size: int) -> ExecutionPage:
@@ -139,6 +142,37 @@ def _filters(wanted: Wanted) -> list[_Condition]:
     return filters
 
 
+async def _with_others(connection: AsyncConnection, records: Sequence[ExecutionRecord]) -> list[ExecutionRecord]:
+    return await _with_repeats(connection, await _in_line(connection, records))
+
+
+async def _with_repeats(connection: AsyncConnection, records: Sequence[ExecutionRecord]) -> list[ExecutionRecord]:
+    """These executions; those that have ended tell of their restarts and replays."""
+    ended = [record.key for record in records if record.ended]
+    if not ended:
+        return list(records)
+    found = []
+    for column in (execution.c.restart_of, execution.c.replay_of):
+        newest = func.row_number().over(partition_by=column, order_by=execution.c.key.desc()).label("place")
+        numbered = select(column.label("of"), execution.c.key, newest).where(column.in_(ended)).subquery("numbered")
+        found.append(
+            select(numbered.c.of, numbered.c.key, literal(column.name).label("column"))
+            .where(numbered.c.place <= _REPEATS)
+            .order_by(numbered.c.key.desc())
+        )
+    again: dict[str, dict[int, list[int]]] = {"restart_of": {}, "replay_of": {}}
+    for row in await connection.execute(union_all(*found)):
+        again[row.column].setdefault(row.of, []).append(row.key)
+    return [
+        replace(
+            record,
+            restarts=tuple(again["restart_of"].get(record.key, ())),
+            replays=tuple(again["replay_of"].get(record.key, ())),
+        )
+        for record in records
+    ]
+
+
 async def _in_line(connection: AsyncConnection, records: Sequence[ExecutionRecord]) -> list[ExecutionRecord]:
     """These executions; those that wait for their turn say so, and how many wait before them."""
     new = [record.key for record in records if record.state is ExecutionState.CREATED]
@@ -165,15 +199,16 @@ async def _in_line(connection: AsyncConnection, records: Sequence[ExecutionRecor
 
 async def read_task_runs(connection: AsyncConnection, key: int) -> list[TaskRunRecord]:
     """The task runs of an execution in the order of their creation, each as its job says that it is."""
+    work = func.coalesce(task_run.c.job_key, task_run.c.taken_job_key)
     last = (  # the assignment that a waiting job had, or that a job ended without a result had
         select(lost_delivery.c.session_id)
-        .where(lost_delivery.c.key == task_run.c.job_key, live.c.key.is_(None), func.coalesce(done.c.fence, 0) == 0)
+        .where(lost_delivery.c.key == work, live.c.key.is_(None), func.coalesce(done.c.fence, 0) == 0)
         .order_by(lost_delivery.c.fence.desc())
         .limit(1)
         .lateral("last")
     )
     job_state = case(
-        (task_run.c.job_key.is_(None), null()),
+        (work.is_(None), null()),
         (done.c.key.is_not(None), done.c.state),
         (live.c.key.is_(None), literal(JobState.CREATED.value)),
         (live.c.kill_at.is_not(None), literal(JobState.KILLING.value)),
@@ -182,6 +217,7 @@ async def read_task_runs(connection: AsyncConnection, key: int) -> list[TaskRunR
     )
     columns: list[Any] = [
         task_run,
+        work.label("work"),
         job_state.label("job_state"),
         func.coalesce(live.c.assigned_at, done.c.assigned_at).is_not(None).label("assigned"),
         func.coalesce(session.c.worker_id, "").label("worker"),
@@ -191,9 +227,9 @@ async def read_task_runs(connection: AsyncConnection, key: int) -> list[TaskRunR
     rows = await connection.execute(
         select(*columns)
         .select_from(
-            task_run.outerjoin(live, live.c.key == task_run.c.job_key)
-            .outerjoin(done, done.c.key == task_run.c.job_key)
-            .outerjoin(job, job.c.key == task_run.c.job_key)
+            task_run.outerjoin(live, live.c.key == work)
+            .outerjoin(done, done.c.key == work)
+            .outerjoin(job, job.c.key == work)
             .outerjoin(queue, and_(queue.c.lane_id == job.c.lane_id, queue.c.key == job.c.key))
             .outerjoin(last, true())
             .outerjoin(session, session.c.id == func.coalesce(live.c.session_id, done.c.session_id, last.c.session_id))
@@ -214,7 +250,7 @@ async def read_run_outputs(connection: AsyncConnection, key: int, most: int) -> 
             .over(order_by=(task_run.c.created_at, task_run.c.key))
             .label("sum"),
         )
-        .select_from(task_run.join(done, done.c.key == task_run.c.job_key))
+        .select_from(task_run.join(done, done.c.key == func.coalesce(task_run.c.job_key, task_run.c.taken_job_key)))
         .where(task_run.c.execution_key == key, done.c.outputs.is_not(None))
         .subquery("sized")
     )
@@ -231,8 +267,14 @@ async def read_definition(connection: AsyncConnection, flow_key: int) -> str | N
 
 
 async def read_execution_of_job(connection: AsyncConnection, job_key: int) -> int | None:
-    """The execution that a job works for; None: it is an ad-hoc job."""
-    key: int | None = await connection.scalar(select(task_run.c.execution_key).where(task_run.c.job_key == job_key))
+    """The execution that a job works for, or, where that is forgotten, one that took it over; None: it is an ad-hoc
+    job."""
+    key: int | None = await connection.scalar(
+        select(task_run.c.execution_key)
+        .where(or_(task_run.c.job_key == job_key, task_run.c.taken_job_key == job_key))
+        .order_by(task_run.c.key)
+        .limit(1)
+    )
     return key
 
 
@@ -257,7 +299,7 @@ def _task_run(row: Mapping[Any, Any]) -> TaskRunRecord:
         row["key"],
         RunId(row["task_id"], row["iteration"], row["attempt"]),
         shown_state(state, job_state, assigned=row["assigned"]),
-        row["job_key"],
+        row["work"],
         row["branch"] or "",
         row["reason"] or "",
         row["message"] or "",
@@ -270,4 +312,5 @@ def _task_run(row: Mapping[Any, Any]) -> TaskRunRecord:
         row["created_at"],
         row["started_at"] or row["job_started_at"],
         row["ended_at"],
+        row["taken_from"],
     )

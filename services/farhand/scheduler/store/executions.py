@@ -65,10 +65,12 @@ class Locked:
 
 
 class Found(NamedTuple):
-    """A task run as it was found: its key, its job's (None: it has none), and when it started, as far as is known."""
+    """A task run as it was found: its key, its job's (None: it has none), that of the job that did its work before it
+    was taken over, and when it started, as far as is known."""
 
     key: int
     job_key: int | None
+    taken_job_key: int | None
     started_at: datetime | None
     run: Run
 
@@ -317,7 +319,7 @@ def _found(row: Record) -> Found:
         row["reason"] or "",
         row["message"] or "",
     )
-    return Found(row["key"], row["job_key"], row["started_at"] or row["job_started_at"], run)
+    return Found(row["key"], row["job_key"], row["taken_job_key"], row["started_at"] or row["job_started_at"], run)
 
 
 def _columns(rows: Sequence[Sequence[object]]) -> list[list[object]]:

@@ -75,7 +75,7 @@ WHERE d.execution_key = w.key AND d.due_at <= now();
 
 -- name: runs_of_executions
 -- All task runs, and where the jobs are of those that have not ended. One snapshot: a job is in one place.
-SELECT t.execution_key, t.key, t.task_id, t.iteration, t.attempt, t.state, t.job_key, t.branch, t.reason, t.message,
+SELECT t.execution_key, t.key, t.task_id, t.iteration, t.attempt, t.state, t.job_key, t.taken_job_key, t.branch, t.reason, t.message,
        t.wait_limit, t.again_at, t.created_at, t.started_at, t.ended_at,
        CASE WHEN d.key IS NOT NULL THEN d.state WHEN l.key IS NULL THEN 'CREATED'
             WHEN l.kill_at IS NOT NULL THEN 'KILLING' WHEN l.started_at IS NOT NULL THEN 'RUNNING'

@@ -2,7 +2,9 @@
 
 No index says how old a row is: it would cost every submit. Requests are walked by
 the table's pages, in which they lie about as they came; ended jobs and executions by
-their key, which grows with time. The jobs of an execution go with it, and never before.
+their key, which grows with time. The jobs of an execution go with it, and never before;
+those that a restart or a replay took over stay for that, and go when the last is gone
+that names them.
 """
 
 from collections.abc import Collection, Sequence
@@ -23,7 +25,8 @@ WHERE r.ctid >= $1::tid AND r.ctid < $2::tid AND r.created_at < now() - make_int
 
 _ENDED_JOBS = """
 SELECT d.key, d.ended_at < now() - make_interval(secs => $3)
-       AND NOT EXISTS (SELECT FROM scheduler.task_run t WHERE t.job_key = d.key) AS old,
+       AND NOT EXISTS (SELECT FROM scheduler.task_run t WHERE t.job_key = d.key)
+       AND NOT EXISTS (SELECT FROM scheduler.task_run t WHERE t.taken_job_key = d.key) AS old,
        j.created_at >= now() - make_interval(secs => $3) AS recent
 FROM scheduler.done d JOIN scheduler.job j ON j.key = d.key WHERE d.key > $1 ORDER BY d.key LIMIT $2
 """
@@ -34,9 +37,16 @@ SELECT e.key, coalesce(e.ended_at < now() - make_interval(secs => $3), false) AS
 FROM scheduler.execution e WHERE e.key > $1 ORDER BY e.key LIMIT $2
 """
 
+# Whoever takes something over from it holds it FOR KEY SHARE, and is waited for; or comes later, and finds it gone.
+_BEGIN_TO_FORGET = """
+WITH held AS (SELECT key FROM scheduler.execution WHERE key = $1 FOR UPDATE)
+UPDATE scheduler.execution e SET forgotten = true FROM held WHERE e.key = held.key
+"""
+
 # A job that is live or waits, which a mistake alone could leave, keeps its execution.
 _RUNS_TO_FORGET = """
-SELECT t.key, t.job_key FROM scheduler.task_run t
+SELECT t.key, t.job_key, EXISTS (SELECT FROM scheduler.task_run o WHERE o.taken_job_key = t.job_key) AS taken
+FROM scheduler.task_run t
 WHERE t.execution_key = $1 AND (t.job_key IS NULL OR EXISTS (SELECT FROM scheduler.done d WHERE d.key = t.job_key))
 LIMIT $2
 """
@@ -135,10 +145,13 @@ def _ended(rows: Sequence[Record], after: int, limit: int) -> Ended:
 
 
 async def forget_task_runs(connection: Connection, execution: int, *, limit: int) -> int:
-    """Forget task runs of an execution that ended, with their jobs. Answers how many went."""
+    """Forget task runs of an execution that ended, with those of their jobs that no other took over. Answers how many
+    went."""
     async with connection.transaction():
+        await connection.execute(_BEGIN_TO_FORGET, execution)
         runs = await connection.fetch(_RUNS_TO_FORGET, execution, limit)
-        await forget_jobs(connection, [run["job_key"] for run in runs if run["job_key"] is not None])
+        jobs = [run["job_key"] for run in runs if run["job_key"] is not None and not run["taken"]]
+        await forget_jobs(connection, jobs)
         keys = [run["key"] for run in runs]
         await connection.execute("DELETE FROM scheduler.task_run WHERE key = ANY ($1::bigint[])", keys)
         return len(runs)

@@ -31,7 +31,9 @@ class _ExecutionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Execut
     EXECUTION_STATE_UNSPECIFIED: _ExecutionState.ValueType  # 0
     """Never sent; in a filter: any."""
     EXECUTION_STATE_CREATED: _ExecutionState.ValueType  # 1
-    """It is recorded, and nothing of it has begun."""
+    """It is recorded, and nothing of it has begun; also while it waits for its turn,
+    where its flow bounds how many run at a time.
+    """
     EXECUTION_STATE_RUNNING: _ExecutionState.ValueType  # 2
     """It runs; also while its tasks wait for workers."""
     EXECUTION_STATE_KILLING: _ExecutionState.ValueType  # 3
@@ -53,7 +55,9 @@ class ExecutionState(_ExecutionState, metaclass=_ExecutionStateEnumTypeWrapper):
 EXECUTION_STATE_UNSPECIFIED: ExecutionState.ValueType  # 0
 """Never sent; in a filter: any."""
 EXECUTION_STATE_CREATED: ExecutionState.ValueType  # 1
-"""It is recorded, and nothing of it has begun."""
+"""It is recorded, and nothing of it has begun; also while it waits for its turn,
+where its flow bounds how many run at a time.
+"""
 EXECUTION_STATE_RUNNING: ExecutionState.ValueType  # 2
 """It runs; also while its tasks wait for workers."""
 EXECUTION_STATE_KILLING: ExecutionState.ValueType  # 3
@@ -163,6 +167,10 @@ class Execution(_message.Message):
     HISTORY_FIELD_NUMBER: _builtins.int
     TASK_RUNS_FIELD_NUMBER: _builtins.int
     TRACE_ID_FIELD_NUMBER: _builtins.int
+    RESTART_OF_FIELD_NUMBER: _builtins.int
+    REPLAY_OF_FIELD_NUMBER: _builtins.int
+    RESTARTS_FIELD_NUMBER: _builtins.int
+    REPLAYS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Its id, given by the scheduler: "x" and 13 characters."""
     tenant: _builtins.str
@@ -176,9 +184,17 @@ class Execution(_message.Message):
     state: Global___ExecutionState.ValueType
     """Where it is in its life."""
     message: _builtins.str
-    """Why it did not succeed, in a sentence; empty otherwise."""
+    """Why it did not succeed, or waits for its turn, in a sentence; empty otherwise."""
     trace_id: _builtins.str
     """The id of its trace, 32 hexadecimal digits; empty: not traced."""
+    restart_of: _builtins.str
+    """The execution whose failure it goes on from; it may be cleared away by now. Empty:
+    it is no restart.
+    """
+    replay_of: _builtins.str
+    """The execution that it repeats; it may be cleared away by now. Empty: it is no
+    replay.
+    """
     @_builtins.property
     def inputs(self) -> _struct_pb2.Struct:
         """Its inputs, as checked, with defaults. Left out in lists."""
@@ -207,6 +223,14 @@ class Execution(_message.Message):
     def task_runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskRun]:
         """What it ran and runs, in the order of creation. Left out in lists."""
 
+    @_builtins.property
+    def restarts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Its restarts, newest first, at most 100."""
+
+    @_builtins.property
+    def replays(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Its replays, newest first, at most 100."""
+
     def __init__(
         self,
         *,
@@ -225,10 +249,14 @@ class Execution(_message.Message):
         history: _abc.Iterable[Global___ExecutionStateChange] | None = ...,
         task_runs: _abc.Iterable[Global___TaskRun] | None = ...,
         trace_id: _builtins.str = ...,
+        restart_of: _builtins.str = ...,
+        replay_of: _builtins.str = ...,
+        restarts: _abc.Iterable[_builtins.str] | None = ...,
+        replays: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "inputs", b"inputs", "kill_time", b"kill_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "flow_id", b"flow_id", "flow_revision", b"flow_revision", "history", b"history", "id", b"id", "inputs", b"inputs", "kill_time", b"kill_time", "labels", b"labels", "message", b"message", "namespace", b"namespace", "state", b"state", "task_runs", b"task_runs", "tenant", b"tenant", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "flow_id", b"flow_id", "flow_revision", b"flow_revision", "history", b"history", "id", b"id", "inputs", b"inputs", "kill_time", b"kill_time", "labels", b"labels", "message", b"message", "namespace", b"namespace", "replay_of", b"replay_of", "replays", b"replays", "restart_of", b"restart_of", "restarts", b"restarts", "state", b"state", "task_runs", b"task_runs", "tenant", b"tenant", "trace_id", b"trace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -290,6 +318,7 @@ class TaskRun(_message.Message):
     BRANCH_FIELD_NUMBER: _builtins.int
     IN_ERRORS_FIELD_NUMBER: _builtins.int
     LOST_DELIVERIES_FIELD_NUMBER: _builtins.int
+    TAKEN_FROM_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Its id, given by the scheduler: "t" and 13 characters."""
     task_id: _builtins.str
@@ -305,7 +334,9 @@ class TaskRun(_message.Message):
     state: Global___TaskRunState.ValueType
     """Where it is in its life."""
     job_id: _builtins.str
-    """The job that does its work; empty: flow control, or it was refused before."""
+    """The job that does its work; empty: flow control, or it was refused before. Of one
+    that was taken over: the job that did it there.
+    """
     worker_group: _builtins.str
     """The key of its worker group, as resolved; empty with job_id set: the default
     group.
@@ -331,6 +362,10 @@ class TaskRun(_message.Message):
     """It is one of the tasks that run upon failure."""
     lost_deliveries: _builtins.int
     """How many assignments of its job were lost with their workers."""
+    taken_from: _builtins.str
+    """The execution that ran it, where this one, a restart or a replay, took it over as
+    it had ended, with its outputs and files. Empty: it ran here.
+    """
     @_builtins.property
     def outputs(self) -> _struct_pb2.Struct:
         """What it gave to its successors. Only GetExecution fills it, up to 1 MiB in all."""
@@ -372,10 +407,11 @@ class TaskRun(_message.Message):
         branch: _builtins.str = ...,
         in_errors: _builtins.bool = ...,
         lost_deliveries: _builtins.int = ...,
+        taken_from: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "outputs", b"outputs", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "branch", b"branch", "create_time", b"create_time", "end_time", b"end_time", "fallback", b"fallback", "fallback_level", b"fallback_level", "id", b"id", "in_errors", b"in_errors", "iteration", b"iteration", "job_id", b"job_id", "lost_deliveries", b"lost_deliveries", "message", b"message", "outputs", b"outputs", "parent_task_id", b"parent_task_id", "reason", b"reason", "start_time", b"start_time", "state", b"state", "task_id", b"task_id", "task_type", b"task_type", "worker", b"worker", "worker_group", b"worker_group", "worker_group_level", b"worker_group_level"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "branch", b"branch", "create_time", b"create_time", "end_time", b"end_time", "fallback", b"fallback", "fallback_level", b"fallback_level", "id", b"id", "in_errors", b"in_errors", "iteration", b"iteration", "job_id", b"job_id", "lost_deliveries", b"lost_deliveries", "message", b"message", "outputs", b"outputs", "parent_task_id", b"parent_task_id", "reason", b"reason", "start_time", b"start_time", "state", b"state", "taken_from", b"taken_from", "task_id", b"task_id", "task_type", b"task_type", "worker", b"worker", "worker_group", b"worker_group", "worker_group_level", b"worker_group_level"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,7 +28,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0farhand/api/scheduler/v1/execution_service.proto\x12\x18\x66\x61rhand.api.scheduler.v1\x1a(farhand/api/scheduler/v1/execution.proto\x1a%farhand/api/types/v1/log_record.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9d\x02\n\x16\x43reateExecutionRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0f\n\x07\x66low_id\x18\x03 \x01(\t\x12\x15\n\rflow_revision\x18\x04 \x01(\x05\x12\'\n\x06inputs\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12L\n\x06labels\x18\x06 \x03(\x0b\x32<.farhand.api.scheduler.v1.CreateExecutionRequest.LabelsEntry\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Q\n\x17\x43reateExecutionResponse\x12\x36\n\texecution\x18\x01 \x01(\x0b\x32#.farhand.api.scheduler.v1.Execution\"!\n\x13GetExecutionRequest\x12\n\n\x02id\x18\x01 \x01(\t\"N\n\x14GetExecutionResponse\x12\x36\n\texecution\x18\x01 \x01(\x0b\x32#.farhand.api.scheduler.v1.Execution\"\x8f\x03\n\x15ListExecutionsRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0f\n\x07\x66low_id\x18\x03 \x01(\t\x12\x38\n\x06states\x18\x04 \x03(\x0e\x32(.farhand.api.scheduler.v1.ExecutionState\x12K\n\x06labels\x18\x05 \x03(\x0b\x32;.farhand.api.scheduler.v1.ListExecutionsRequest.LabelsEntry\x12\x31\n\rcreated_after\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x08 \x01(\x05\x12\x12\n\npage_token\x18\t \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"j\n\x16ListExecutionsResponse\x12\x37\n\nexecutions\x18\x01 \x03(\x0b\x32#.farhand.api.scheduler.v1.Execution\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"#\n\x15WatchExecutionRequest\x12\n\n\x02id\x18\x01 \x01(\t\"P\n\x16WatchExecutionResponse\x12\x36\n\texecution\x18\x01 \x01(\x0b\x32#.farhand.api.scheduler.v1.Execution\"\"\n\x14KillExecutionRequest\x12\n\n\x02id\x18\x01 \x01(\t\"O\n\x15KillExecutionResponse\x12\x36\n\texecution\x18\x01 \x01(\x0b\x32#.farhand.api.scheduler.v1.Execution\"G\n\x18TailExecutionLogsRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\"\xcb\x01\n\x19TailExecutionLogsResponse\x12\x13\n\x0btask_run_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x30\n\x07records\x18\x04 \x03(\x0b\x32\x1f.farhand.api.types.v1.LogRecord\x12\r\n\x05\x66\x65nce\x18\x05 \x01(\x03\x12\x36\n\texecution\x18\x06 \x01(\x0b\x32#.farhand.api.scheduler.v1.Execution\"\x1e\n\x0fReadFileRequest\x12\x0b\n\x03uri\x18\x01 \x01(\t\"/\n\x10ReadFileResponse\x12\x0c\n\x04size\x18\x01 \x01(\x03\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c\x32\xbc\x06\n\x10\x45xecutionService\x12v\n\x0f\x43reateExecution\x12\x30.farhand.api.scheduler.v1.CreateExecutionRequest\x1a\x31.farhand.api.scheduler.v1.CreateExecutionResponse\x12m\n\x0cGetExecution\x12-.farhand.api.scheduler.v1.GetExecutionRequest\x1a..farhand.api.scheduler.v1.GetExecutionResponse\x12s\n\x0eListExecutions\x12/.farhand.api.scheduler.v1.ListExecutionsRequest\x1a\x30.farhand.api.scheduler.v1.ListExecutionsResponse\x12u\n\x0eWatchExecution\x12/.farhand.api.scheduler.v1.WatchExecutionRequest\x1a\x30.farhand.api.scheduler.v1.WatchExecutionResponse0\x01\x12p\n\rKillExecution\x12..farhand.api.scheduler.v1.KillExecutionRequest\x1a/.farhand.api.scheduler.v1.KillExecutionResponse\x12~\n\x11TailExecutionLogs\x12\x32.farhand.api.scheduler.v1.TailExecutionLogsRequest\x1a\x33.farhand.api.scheduler.v1.TailExecutionLogsResponse0\x01\x12\x63\n\x08ReadFile\x12).farhand.api.scheduler.v1.ReadFileRequest\x1a*.farhand.api.scheduler.v1.ReadFileResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0farhand/api/scheduler/v1/execution_service.proto\x12\x18\x66\x61rhand.api.scheduler.v1\x1a(farhand/api/scheduler/v1/execution.proto\x1a%farhand/api/types/v1/log_record.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9d\x02\n\x16\x43reateExecutionRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0f\n\x07\x66low_id\x18\x03 \x01(\t\x12\x15\n\rflow_revision\x18\x04 \x01(\x05\x12\'\n\x06inputs\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12L\n\x06labels\x18\x06 \x03(\x0b\x32<.farhand.api.scheduler.v1.CreateExecutionRequest.LabelsEntry\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Q\n\x17\x43reateExecutionResponse\x12\x36\n\texecution\x18\x01 \x01(\x0b\x32#.farhand.api.scheduler.v1.Execution\"9\n\x17RestartExecutionRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"R\n\x18RestartExecutionResponse\x12\x36\n\texecution\x18\x01 \x01(\x0b\x32#.farhand.api.scheduler.v1.Execution\"\x8e\x01\n\x16ReplayExecutionRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x0c\x66rom_task_id\x18\x02 \x01(\t\x12\x15\n\rflow_revision\x18\x03 \x01(\x05\x12\'\n\x06inputs\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"Q\n\x17ReplayExecutionResponse\x12\x36\n\texecution\x18\x01 \x01(\x0b\x32#.farhand.api.scheduler.v1.Execution\"!\n\x13GetExecutionRequest\x12\n\n\x02id\x18\x01 \x01(\t\"N\n\x14GetExecutionResponse\x12\x36\n\texecution\x18\x01 \x01(\x0b\x32#.farhand.api.scheduler.v1.Execution\"\x8f\x03\n\x15ListExecutionsRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0f\n\x07\x66low_id\x18\x03 \x01(\t\x12\x38\n\x06states\x18\x04 \x03(\x0e\x32(.farhand.api.scheduler.v1.ExecutionState\x12K\n\x06labels\x18\x05 \x03(\x0b\x32;.farhand.api.scheduler.v1.ListExecutionsRequest.LabelsEntry\x12\x31\n\rcreated_after\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x08 \x01(\x05\x12\x12\n\npage_token\x18\t \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"j\n\x16ListExecutionsResponse\x12\x37\n\nexecutions\x18\x01 \x03(\x0b\x32#.farhand.api.scheduler.v1.Execution\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"#\n\x15WatchExecutionRequest\x12\n\n\x02id\x18\x01 \x01(\t\"P\n\x16WatchExecutionResponse\x12\x36\n\texecution\x18\x01 \x01(\x0b\x32#.farhand.api.scheduler.v1.Execution\"\"\n\x14KillExecutionRequest\x12\n\n\x02id\x18\x01 \x01(\t\"O\n\x15KillExecutionResponse\x12\x36\n\texecution\x18\x01 \x01(\x0b\x32#.farhand.api.scheduler.v1.Execution\"G\n\x18TailExecutionLogsRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\"\xcb\x01\n\x19TailExecutionLogsResponse\x12\x13\n\x0btask_run_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x30\n\x07records\x18\x04 \x03(\x0b\x32\x1f.farhand.api.types.v1.LogRecord\x12\r\n\x05\x66\x65nce\x18\x05 \x01(\x03\x12\x36\n\texecution\x18\x06 \x01(\x0b\x32#.farhand.api.scheduler.v1.Execution\"\x1e\n\x0fReadFileRequest\x12\x0b\n\x03uri\x18\x01 \x01(\t\"/\n\x10ReadFileResponse\x12\x0c\n\x04size\x18\x01 \x01(\x03\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c\x32\xaf\x08\n\x10\x45xecutionService\x12v\n\x0f\x43reateExecution\x12\x30.farhand.api.scheduler.v1.CreateExecutionRequest\x1a\x31.farhand.api.scheduler.v1.CreateExecutionResponse\x12y\n\x10RestartExecution\x12\x31.farhand.api.scheduler.v1.RestartExecutionRequest\x1a\x32.farhand.api.scheduler.v1.RestartExecutionResponse\x12v\n\x0fReplayExecution\x12\x30.farhand.api.scheduler.v1.ReplayExecutionRequest\x1a\x31.farhand.api.scheduler.v1.ReplayExecutionResponse\x12m\n\x0cGetExecution\x12-.farhand.api.scheduler.v1.GetExecutionRequest\x1a..farhand.api.scheduler.v1.GetExecutionResponse\x12s\n\x0eListExecutions\x12/.farhand.api.scheduler.v1.ListExecutionsRequest\x1a\x30.farhand.api.scheduler.v1.ListExecutionsResponse\x12u\n\x0eWatchExecution\x12/.farhand.api.scheduler.v1.WatchExecutionRequest\x1a\x30.farhand.api.scheduler.v1.WatchExecutionResponse0\x01\x12p\n\rKillExecution\x12..farhand.api.scheduler.v1.KillExecutionRequest\x1a/.farhand.api.scheduler.v1.KillExecutionResponse\x12~\n\x11TailExecutionLogs\x12\x32.farhand.api.scheduler.v1.TailExecutionLogsRequest\x1a\x33.farhand.api.scheduler.v1.TailExecutionLogsResponse0\x01\x12\x63\n\x08ReadFile\x12).farhand.api.scheduler.v1.ReadFileRequest\x1a*.farhand.api.scheduler.v1.ReadFileResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,32 +45,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEEXECUTIONREQUEST_LABELSENTRY']._serialized_end=508
   _globals['_CREATEEXECUTIONRESPONSE']._serialized_start=510
   _globals['_CREATEEXECUTIONRESPONSE']._serialized_end=591
-  _globals['_GETEXECUTIONREQUEST']._serialized_start=593
-  _globals['_GETEXECUTIONREQUEST']._serialized_end=626
-  _globals['_GETEXECUTIONRESPONSE']._serialized_start=628
-  _globals['_GETEXECUTIONRESPONSE']._serialized_end=706
-  _globals['_LISTEXECUTIONSREQUEST']._serialized_start=709
-  _globals['_LISTEXECUTIONSREQUEST']._serialized_end=1108
+  _globals['_RESTARTEXECUTIONREQUEST']._serialized_start=593
+  _globals['_RESTARTEXECUTIONREQUEST']._serialized_end=650
+  _globals['_RESTARTEXECUTIONRESPONSE']._serialized_start=652
+  _globals['_RESTARTEXECUTIONRESPONSE']._serialized_end=734
+  _globals['_REPLAYEXECUTIONREQUEST']._serialized_start=737
+  _globals['_REPLAYEXECUTIONREQUEST']._serialized_end=879
+  _globals['_REPLAYEXECUTIONRESPONSE']._serialized_start=881
+  _globals['_REPLAYEXECUTIONRESPONSE']._serialized_end=962
+  _globals['_GETEXECUTIONREQUEST']._serialized_start=964
+  _globals['_GETEXECUTIONREQUEST']._serialized_end=997
+  _globals['_GETEXECUTIONRESPONSE']._serialized_start=999
+  _globals['_GETEXECUTIONRESPONSE']._serialized_end=1077
+  _globals['_LISTEXECUTIONSREQUEST']._serialized_start=1080
+  _globals['_LISTEXECUTIONSREQUEST']._serialized_end=1479
   _globals['_LISTEXECUTIONSREQUEST_LABELSENTRY']._serialized_start=463
   _globals['_LISTEXECUTIONSREQUEST_LABELSENTRY']._serialized_end=508
-  _globals['_LISTEXECUTIONSRESPONSE']._serialized_start=1110
-  _globals['_LISTEXECUTIONSRESPONSE']._serialized_end=1216
-  _globals['_WATCHEXECUTIONREQUEST']._serialized_start=1218
-  _globals['_WATCHEXECUTIONREQUEST']._serialized_end=1253
-  _globals['_WATCHEXECUTIONRESPONSE']._serialized_start=1255
-  _globals['_WATCHEXECUTIONRESPONSE']._serialized_end=1335
-  _globals['_KILLEXECUTIONREQUEST']._serialized_start=1337
-  _globals['_KILLEXECUTIONREQUEST']._serialized_end=1371
-  _globals['_KILLEXECUTIONRESPONSE']._serialized_start=1373
-  _globals['_KILLEXECUTIONRESPONSE']._serialized_end=1452
-  _globals['_TAILEXECUTIONLOGSREQUEST']._serialized_start=1454
-  _globals['_TAILEXECUTIONLOGSREQUEST']._serialized_end=1525
-  _globals['_TAILEXECUTIONLOGSRESPONSE']._serialized_start=1528
-  _globals['_TAILEXECUTIONLOGSRESPONSE']._serialized_end=1731
-  _globals['_READFILEREQUEST']._serialized_start=1733
-  _globals['_READFILEREQUEST']._serialized_end=1763
-  _globals['_READFILERESPONSE']._serialized_start=1765
-  _globals['_READFILERESPONSE']._serialized_end=1812
-  _globals['_EXECUTIONSERVICE']._serialized_start=1815
-  _globals['_EXECUTIONSERVICE']._serialized_end=2643
+  _globals['_LISTEXECUTIONSRESPONSE']._serialized_start=1481
+  _globals['_LISTEXECUTIONSRESPONSE']._serialized_end=1587
+  _globals['_WATCHEXECUTIONREQUEST']._serialized_start=1589
+  _globals['_WATCHEXECUTIONREQUEST']._serialized_end=1624
+  _globals['_WATCHEXECUTIONRESPONSE']._serialized_start=1626
+  _globals['_WATCHEXECUTIONRESPONSE']._serialized_end=1706
+  _globals['_KILLEXECUTIONREQUEST']._serialized_start=1708
+  _globals['_KILLEXECUTIONREQUEST']._serialized_end=1742
+  _globals['_KILLEXECUTIONRESPONSE']._serialized_start=1744
+  _globals['_KILLEXECUTIONRESPONSE']._serialized_end=1823
+  _globals['_TAILEXECUTIONLOGSREQUEST']._serialized_start=1825
+  _globals['_TAILEXECUTIONLOGSREQUEST']._serialized_end=1896
+  _globals['_TAILEXECUTIONLOGSRESPONSE']._serialized_start=1899
+  _globals['_TAILEXECUTIONLOGSRESPONSE']._serialized_end=2102
+  _globals['_READFILEREQUEST']._serialized_start=2104
+  _globals['_READFILEREQUEST']._serialized_end=2134
+  _globals['_READFILERESPONSE']._serialized_start=2136
+  _globals['_READFILERESPONSE']._serialized_end=2183
+  _globals['_EXECUTIONSERVICE']._serialized_start=2186
+  _globals['_EXECUTIONSERVICE']._serialized_end=3257
 # @@protoc_insertion_point(module_scope)

@@ -123,6 +123,126 @@ class CreateExecutionResponse(_message.Message):
 Global___CreateExecutionResponse: _TypeAlias = CreateExecutionResponse  # noqa: Y015
 
 @_typing.final
+class RestartExecutionRequest(_message.Message):
+    """From which to go on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The execution that FAILED."""
+    request_id: _builtins.str
+    """At most 100 characters. The same id with the same body gives the same execution
+    until it is forgotten; with another body it is refused (AIP-155).
+    """
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestartExecutionRequest: _TypeAlias = RestartExecutionRequest  # noqa: Y015
+
+@_typing.final
+class RestartExecutionResponse(_message.Message):
+    """What was created."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def execution(self) -> _execution_pb2.Execution:
+        """The new one as it is now; with a known request_id, that of the first call."""
+
+    def __init__(
+        self,
+        *,
+        execution: _execution_pb2.Execution | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestartExecutionResponse: _TypeAlias = RestartExecutionResponse  # noqa: Y015
+
+@_typing.final
+class ReplayExecutionRequest(_message.Message):
+    """What to repeat."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    FROM_TASK_ID_FIELD_NUMBER: _builtins.int
+    FLOW_REVISION_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The execution, which has ended."""
+    from_task_id: _builtins.str
+    """The task of the flow's own list with which it begins; empty: the first."""
+    flow_revision: _builtins.int
+    """The flow's revision; 0: the one that ran."""
+    request_id: _builtins.str
+    """At most 100 characters. The same id with the same body gives the same execution
+    until it is forgotten; with another body it is refused (AIP-155).
+    """
+    @_builtins.property
+    def inputs(self) -> _struct_pb2.Struct:
+        """Inputs instead of those of the same names; the others stay as they were. At most
+        64 KiB.
+        """
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        from_task_id: _builtins.str = ...,
+        flow_revision: _builtins.int = ...,
+        inputs: _struct_pb2.Struct | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow_revision", b"flow_revision", "from_task_id", b"from_task_id", "id", b"id", "inputs", b"inputs", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayExecutionRequest: _TypeAlias = ReplayExecutionRequest  # noqa: Y015
+
+@_typing.final
+class ReplayExecutionResponse(_message.Message):
+    """What was created."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def execution(self) -> _execution_pb2.Execution:
+        """The new one as it is now; with a known request_id, that of the first call."""
+
+    def __init__(
+        self,
+        *,
+        execution: _execution_pb2.Execution | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayExecutionResponse: _TypeAlias = ReplayExecutionResponse  # noqa: Y015
+
+@_typing.final
 class GetExecutionRequest(_message.Message):
     """Which to read."""
 
@@ -386,7 +506,9 @@ class TailExecutionLogsRequest(_message.Message):
     id: _builtins.str
     """The execution."""
     task_id: _builtins.str
-    """Only of this task; empty: of all."""
+    """Only of this task; empty: of all that ran here, without what was taken over from
+    another execution.
+    """
     follow: _builtins.bool
     """Go on until the execution has ended and its logs are complete."""
     def __init__(

@@ -41,6 +41,16 @@ class ExecutionServiceStub:
                 request_serializer=farhand_dot_api_dot_scheduler_dot_v1_dot_execution__service__pb2.CreateExecutionRequest.SerializeToString,
                 response_deserializer=farhand_dot_api_dot_scheduler_dot_v1_dot_execution__service__pb2.CreateExecutionResponse.FromString,
                 _registered_method=True)
+        self.RestartExecution = channel.unary_unary(
+                '/farhand.api.scheduler.v1.ExecutionService/RestartExecution',
+                request_serializer=farhand_dot_api_dot_scheduler_dot_v1_dot_execution__service__pb2.RestartExecutionRequest.SerializeToString,
+                response_deserializer=farhand_dot_api_dot_scheduler_dot_v1_dot_execution__service__pb2.RestartExecutionResponse.FromString,
+                _registered_method=True)
+        self.ReplayExecution = channel.unary_unary(
+                '/farhand.api.scheduler.v1.ExecutionService/ReplayExecution',
+                request_serializer=farhand_dot_api_dot_scheduler_dot_v1_dot_execution__service__pb2.ReplayExecutionRequest.SerializeToString,
+                response_deserializer=farhand_dot_api_dot_scheduler_dot_v1_dot_execution__service__pb2.ReplayExecutionResponse.FromString,
+                _registered_method=True)
         self.GetExecution = channel.unary_unary(
                 '/farhand.api.scheduler.v1.ExecutionService/GetExecution',
                 request_serializer=farhand_dot_api_dot_scheduler_dot_v1_dot_execution__service__pb2.GetExecutionRequest.SerializeToString,
@@ -85,6 +95,35 @@ class ExecutionServiceServicer:
         UNAVAILABLE: the registry or the database can't be reached, try again.
         Idempotent by request_id. A W3C "traceparent" in the call's metadata becomes the
         parent of the execution's trace.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestartExecution(self, request, context):
+        """RestartExecution makes a new execution that goes on from the failure of one that
+        FAILED: with its revision of the flow, inputs, labels and trigger. The task runs
+        that ended well are taken over with their outputs and files, the others run, and
+        what follows them. Durable when it answers.
+        Errors: NOT_FOUND: the execution, or its flow's revision; FAILED_PRECONDITION:
+        NOT_ENDED, NOTHING_FAILED; ALREADY_EXISTS (REQUEST_ID_REUSED); UNAVAILABLE: the
+        registry or the database can't be reached, try again. Idempotent by request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplayExecution(self, request, context):
+        """ReplayExecution makes a new execution that repeats one that has ended, with its
+        labels and trigger: all of it, or from one task of the flow's own list on; what
+        stands before that is taken over with its outputs and files. Durable when it
+        answers.
+        Errors: NOT_FOUND: the execution, or the flow's revision; INVALID_ARGUMENT with a
+        violation for each wrong input, and for a task that is unknown (with near
+        matches), stands inside of flow control, or runs upon failure;
+        FAILED_PRECONDITION: NOT_ENDED; NOT_REPLAYABLE: something before the task did not
+        end well; ALREADY_EXISTS (REQUEST_ID_REUSED); UNAVAILABLE as above. Idempotent by
+        request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -148,6 +187,16 @@ def add_ExecutionServiceServicer_to_server(servicer, server):
                     request_deserializer=farhand_dot_api_dot_scheduler_dot_v1_dot_execution__service__pb2.CreateExecutionRequest.FromString,
                     response_serializer=farhand_dot_api_dot_scheduler_dot_v1_dot_execution__service__pb2.CreateExecutionResponse.SerializeToString,
             ),
+            'RestartExecution': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestartExecution,
+                    request_deserializer=farhand_dot_api_dot_scheduler_dot_v1_dot_execution__service__pb2.RestartExecutionRequest.FromString,
+                    response_serializer=farhand_dot_api_dot_scheduler_dot_v1_dot_execution__service__pb2.RestartExecutionResponse.SerializeToString,
+            ),
+            'ReplayExecution': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayExecution,
+                    request_deserializer=farhand_dot_api_dot_scheduler_dot_v1_dot_execution__service__pb2.ReplayExecutionRequest.FromString,
+                    response_serializer=farhand_dot_api_dot_scheduler_dot_v1_dot_execution__service__pb2.ReplayExecutionResponse.SerializeToString,
+            ),
             'GetExecution': grpc.unary_unary_rpc_method_handler(
                     servicer.GetExecution,
                     request_deserializer=farhand_dot_api_dot_scheduler_dot_v1_dot_execution__service__pb2.GetExecutionRequest.FromString,
@@ -208,6 +257,60 @@ class ExecutionService:
             '/farhand.api.scheduler.v1.ExecutionService/CreateExecution',
             farhand_dot_api_dot_scheduler_dot_v1_dot_execution__service__pb2.CreateExecutionRequest.SerializeToString,
             farhand_dot_api_dot_scheduler_dot_v1_dot_execution__service__pb2.CreateExecutionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestartExecution(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farhand.api.scheduler.v1.ExecutionService/RestartExecution',
+            farhand_dot_api_dot_scheduler_dot_v1_dot_execution__service__pb2.RestartExecutionRequest.SerializeToString,
+            farhand_dot_api_dot_scheduler_dot_v1_dot_execution__service__pb2.RestartExecutionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayExecution(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farhand.api.scheduler.v1.ExecutionService/ReplayExecution',
+            farhand_dot_api_dot_scheduler_dot_v1_dot_execution__service__pb2.ReplayExecutionRequest.SerializeToString,
+            farhand_dot_api_dot_scheduler_dot_v1_dot_execution__service__pb2.ReplayExecutionResponse.FromString,
             options,
             channel_credentials,
             insecure,

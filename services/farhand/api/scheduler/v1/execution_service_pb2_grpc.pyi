@@ -43,6 +43,27 @@ class ExecutionServiceStub:
     Idempotent by request_id. A W3C "traceparent" in the call's metadata becomes the
     parent of the execution's trace.
     """
+    RestartExecution: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.RestartExecutionRequest, _execution_service_pb2.RestartExecutionResponse]
+    """RestartExecution makes a new execution that goes on from the failure of one that
+    FAILED: with its revision of the flow, inputs, labels and trigger. The task runs
+    that ended well are taken over with their outputs and files, the others run, and
+    what follows them. Durable when it answers.
+    Errors: NOT_FOUND: the execution, or its flow's revision; FAILED_PRECONDITION:
+    NOT_ENDED, NOTHING_FAILED; ALREADY_EXISTS (REQUEST_ID_REUSED); UNAVAILABLE: the
+    registry or the database can't be reached, try again. Idempotent by request_id.
+    """
+    ReplayExecution: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.ReplayExecutionRequest, _execution_service_pb2.ReplayExecutionResponse]
+    """ReplayExecution makes a new execution that repeats one that has ended, with its
+    labels and trigger: all of it, or from one task of the flow's own list on; what
+    stands before that is taken over with its outputs and files. Durable when it
+    answers.
+    Errors: NOT_FOUND: the execution, or the flow's revision; INVALID_ARGUMENT with a
+    violation for each wrong input, and for a task that is unknown (with near
+    matches), stands inside of flow control, or runs upon failure;
+    FAILED_PRECONDITION: NOT_ENDED; NOT_REPLAYABLE: something before the task did not
+    end well; ALREADY_EXISTS (REQUEST_ID_REUSED); UNAVAILABLE as above. Idempotent by
+    request_id.
+    """
     GetExecution: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.GetExecutionRequest, _execution_service_pb2.GetExecutionResponse]
     """GetExecution reads one, with its task runs and their outputs. Errors: NOT_FOUND."""
     ListExecutions: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.ListExecutionsRequest, _execution_service_pb2.ListExecutionsResponse]
@@ -82,6 +103,27 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     UNAVAILABLE: the registry or the database can't be reached, try again.
     Idempotent by request_id. A W3C "traceparent" in the call's metadata becomes the
     parent of the execution's trace.
+    """
+    RestartExecution: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.RestartExecutionRequest, _execution_service_pb2.RestartExecutionResponse]  # type: ignore[assignment]
+    """RestartExecution makes a new execution that goes on from the failure of one that
+    FAILED: with its revision of the flow, inputs, labels and trigger. The task runs
+    that ended well are taken over with their outputs and files, the others run, and
+    what follows them. Durable when it answers.
+    Errors: NOT_FOUND: the execution, or its flow's revision; FAILED_PRECONDITION:
+    NOT_ENDED, NOTHING_FAILED; ALREADY_EXISTS (REQUEST_ID_REUSED); UNAVAILABLE: the
+    registry or the database can't be reached, try again. Idempotent by request_id.
+    """
+    ReplayExecution: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.ReplayExecutionRequest, _execution_service_pb2.ReplayExecutionResponse]  # type: ignore[assignment]
+    """ReplayExecution makes a new execution that repeats one that has ended, with its
+    labels and trigger: all of it, or from one task of the flow's own list on; what
+    stands before that is taken over with its outputs and files. Durable when it
+    answers.
+    Errors: NOT_FOUND: the execution, or the flow's revision; INVALID_ARGUMENT with a
+    violation for each wrong input, and for a task that is unknown (with near
+    matches), stands inside of flow control, or runs upon failure;
+    FAILED_PRECONDITION: NOT_ENDED; NOT_REPLAYABLE: something before the task did not
+    end well; ALREADY_EXISTS (REQUEST_ID_REUSED); UNAVAILABLE as above. Idempotent by
+    request_id.
     """
     GetExecution: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.GetExecutionRequest, _execution_service_pb2.GetExecutionResponse]  # type: ignore[assignment]
     """GetExecution reads one, with its task runs and their outputs. Errors: NOT_FOUND."""
@@ -125,6 +167,39 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
         UNAVAILABLE: the registry or the database can't be reached, try again.
         Idempotent by request_id. A W3C "traceparent" in the call's metadata becomes the
         parent of the execution's trace.
+        """
+
+    @_abc_1.abstractmethod
+    def RestartExecution(
+        self,
+        request: _execution_service_pb2.RestartExecutionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_service_pb2.RestartExecutionResponse, _abc.Awaitable[_execution_service_pb2.RestartExecutionResponse]]:
+        """RestartExecution makes a new execution that goes on from the failure of one that
+        FAILED: with its revision of the flow, inputs, labels and trigger. The task runs
+        that ended well are taken over with their outputs and files, the others run, and
+        what follows them. Durable when it answers.
+        Errors: NOT_FOUND: the execution, or its flow's revision; FAILED_PRECONDITION:
+        NOT_ENDED, NOTHING_FAILED; ALREADY_EXISTS (REQUEST_ID_REUSED); UNAVAILABLE: the
+        registry or the database can't be reached, try again. Idempotent by request_id.
+        """
+
+    @_abc_1.abstractmethod
+    def ReplayExecution(
+        self,
+        request: _execution_service_pb2.ReplayExecutionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_service_pb2.ReplayExecutionResponse, _abc.Awaitable[_execution_service_pb2.ReplayExecutionResponse]]:
+        """ReplayExecution makes a new execution that repeats one that has ended, with its
+        labels and trigger: all of it, or from one task of the flow's own list on; what
+        stands before that is taken over with its outputs and files. Durable when it
+        answers.
+        Errors: NOT_FOUND: the execution, or the flow's revision; INVALID_ARGUMENT with a
+        violation for each wrong input, and for a task that is unknown (with near
+        matches), stands inside of flow control, or runs upon failure;
+        FAILED_PRECONDITION: NOT_ENDED; NOT_REPLAYABLE: something before the task did not
+        end well; ALREADY_EXISTS (REQUEST_ID_REUSED); UNAVAILABLE as above. Idempotent by
+        request_id.
         """
 
     @_abc_1.abstractmethod
