@@ -16,6 +16,8 @@ from farhand.api.scheduler.v1.execution_service_pb2 import (
     KillExecutionResponse,
     ListExecutionsResponse,
     ReadFileResponse,
+    ReplayExecutionResponse,
+    RestartExecutionResponse,
     TailExecutionLogsResponse,
     WatchExecutionResponse,
 )
@@ -87,6 +89,40 @@ def test_words_that_are_no_inputs_are_wrong_use(
     result = farhand("execution", "create", "company.team/nightly", *words)
     assert (result.code, said in result.err) == (2, True)
     assert not servers.requests
+
+
+def test_restart_and_replay_send_what_was_said_and_print_the_new_id(farhand: Farhand, servers: ScriptedServers) -> None:
+    servers.on["RestartExecution"] = RestartExecutionResponse(execution=an_execution("CREATED"))
+    servers.on["ReplayExecution"] = ReplayExecutionResponse(execution=an_execution("CREATED"))
+    assert farhand("execution", "restart", "xold", "--request-id", "r").out == f"{ID}\n"
+    [restart] = servers.requests["RestartExecution"]
+    assert (restart.id, restart.request_id) == ("xold", "r")
+    words = ("--from", "report", "--revision", "5", "--input", "date=today")
+    assert farhand("execution", "replay", "xold", *words).out == f"{ID}\n"
+    [replay] = servers.requests["ReplayExecution"]
+    assert (replay.id, replay.from_task_id, replay.flow_revision) == ("xold", "report", 5)
+    assert MessageToDict(replay.inputs) == {"date": "today"} and replay.request_id
+
+
+def test_a_restart_that_is_followed_exits_by_the_end_of_the_new_one(farhand: Farhand, servers: ScriptedServers) -> None:
+    servers.on["RestartExecution"] = RestartExecutionResponse(execution=an_execution("CREATED"))
+    servers.on["WatchExecution"] = WatchExecutionResponse(execution=an_execution("FAILED", message="Again."))
+    servers.on["TailExecutionLogs"] = TailExecutionLogsResponse(execution=an_execution("FAILED"))
+    result = farhand("execution", "restart", "xold", "--follow")
+    assert result.code == 1 and f"execution {ID} ended FAILED: Again." in result.err
+
+
+def test_what_came_from_another_execution_is_shown_both_ways(farhand: Farhand, servers: ScriptedServers) -> None:
+    execution = an_execution(
+        "FAILED", a_run("first", taken_from="xold"), restart_of="xold", restarts=["xc", "xb", "xa"], replays=["xr"]
+    )
+    servers.on["GetExecution"] = GetExecutionResponse(execution=execution)
+    lines = [line.split(maxsplit=2) for line in farhand("execution", "get", ID).out.splitlines()]
+    assert ["restart", "of", "xold"] in lines and ["restarted", "as", "xc, xb, xa"] in lines
+    assert ["replayed", "as", "xr"] in lines and any("taken over from xold" in line[-1] for line in lines if line)
+    servers.on["ListExecutions"] = ListExecutionsResponse(executions=[execution])
+    listed = farhand("execution", "list").out
+    assert "restart of xold; restarted as xc and 2 more; replayed as xr" in listed
 
 
 def test_list_sends_every_filter(farhand: Farhand, servers: ScriptedServers) -> None:
