@@ -24,16 +24,13 @@ from farhand.cli.execution_view import (
     waiting_jobs,
 )
 from farhand.cli.failure import CommandFailed, WrongUse
-from farhand.cli.fields import every_page, new_request_id, states_flag
+from farhand.cli.fields import every_page, new_request_id, states_flag, time_flag
 from farhand.cli.flow_file import flow_name
 from farhand.cli.render import columns, document
 from farhand.cli.session import DEADLINE, Session
-from farhand.kernel.durations import parse_duration
 from farhand.kernel.names import shown
 
 if TYPE_CHECKING:
-    from google.protobuf.timestamp_pb2 import Timestamp
-
     from farhand.api.scheduler.v1.execution_pb2 import Execution
 
 app = noun(
@@ -96,7 +93,7 @@ def create(
         labels=pairs("--label", label),
         request_id=request_id or new_request_id(),
     )
-    request.inputs.update({**_input_file(inputs), **pairs("--input", input)})
+    request.inputs.update({**input_file(inputs), **pairs("--input", input)})
     with session.scheduler() as channel:
         execution = ExecutionServiceStub(channel).CreateExecution(request, timeout=DEADLINE).execution
     return _created(session, execution, follow)
@@ -222,8 +219,8 @@ def list_executions(
         flow_id=flow_id,
         states=states_flag("--state", state or (), ExecutionState, "EXECUTION_STATE_"),
         labels=pairs("--label", label),
-        created_after=_moment("--since", since),
-        created_before=_moment("--until", until),
+        created_after=time_flag("--since", since),
+        created_before=time_flag("--until", until),
     )
     with session.scheduler() as channel:
         call = ExecutionServiceStub(channel).ListExecutions
@@ -395,7 +392,8 @@ def pairs(flag: str, words: Iterable[str] | None) -> dict[str, str]:
     return found
 
 
-def _input_file(name: str | None) -> Mapping[str, Any]:
+def input_file(name: str | None) -> Mapping[str, Any]:
+    """The map of inputs in a file, - is stdin; None: none. WrongUse says what is wrong with it."""
     if name is None:
         return {}
     import yaml
@@ -416,21 +414,3 @@ def _input_file(name: str | None) -> Mapping[str, Any]:
     except (TypeError, ValueError) as error:
         raise WrongUse(f"--inputs: {name}: {error}") from None
     return data
-
-
-def _moment(flag: str, text: str | None) -> "Timestamp | None":
-    """A time that was typed: a duration is so long ago."""
-    from farhand.runtime.wire import timestamp
-
-    if text is None:
-        return None
-    try:
-        ago = parse_duration(text.removesuffix(" ago"))
-        return timestamp(datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=ago))
-    except (ValueError, OverflowError):
-        pass
-    try:
-        moment = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        raise WrongUse(f"{flag}: {shown(text)} is no time: write 24h, or 2026-11-24T08:00Z.") from None
-    return timestamp(moment if moment.tzinfo else moment.astimezone())

@@ -35,6 +35,24 @@ def duration_flag(flag: str, text: str | None) -> "Duration | None":
         raise WrongUse(f"{flag}: {error}.") from None
 
 
+def time_flag(flag: str, text: str | None) -> "Timestamp | None":
+    """A time that was typed: a duration is so long ago."""
+    from farhand.runtime.wire import timestamp
+
+    if text is None:
+        return None
+    try:
+        ago = parse_duration(text.removesuffix(" ago"))
+        return timestamp(datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=ago))
+    except (ValueError, OverflowError):
+        pass
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise WrongUse(f"{flag}: {shown(text)} is no time: write 24h, or 2026-11-24T08:00Z.") from None
+    return timestamp(moment if moment.tzinfo else moment.astimezone())
+
+
 def fallback_flag(flag: str, text: str | None) -> Any:
     """A fallback that was typed, as the number of its enum; None: 0, unspecified."""
     from farhand.api.types.v1 import fallback_pb2

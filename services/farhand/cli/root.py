@@ -23,6 +23,7 @@ NOUNS = {
     "flow": Noun("flow:app", "Flows: what runs, in which order, on which worker groups."),
     "apply": Noun("apply:app", "Bring the registry to what a folder says: groups, flows, files."),
     "execution": Noun("execution:app", "Executions: runs of flows, followed live."),
+    "trigger": Noun("trigger:app", "Triggers: what starts executions by itself, and when next."),
     "job": Noun("job:app", "Jobs: list, explain, follow, kill, submit."),
     "worker-group": Noun("worker_group:app", "Worker groups: the places that a job can name."),
     "worker": Noun("worker:app", "Workers: the processes that run jobs."),

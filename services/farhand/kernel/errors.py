@@ -175,6 +175,20 @@ class NotReplayable(FarhandError):
     reason = "NOT_REPLAYABLE"
 
 
+class TriggerDisabled(FarhandError):
+    """The trigger is disabled, and does nothing."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "TRIGGER_DISABLED"
+
+
+class BackfillRunning(FarhandError):
+    """The trigger has a backfill that is not over."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "BACKFILL_RUNNING"
+
+
 class StaleFence(FarhandError):
     """A worker moves a file for a job that is not assigned to it under that fence (P4)."""
 

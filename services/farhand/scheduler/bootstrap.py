@@ -16,6 +16,7 @@ from farhand.api.scheduler.v1 import (
     execution_service_pb2_grpc,
     group_service_pb2_grpc,
     job_service_pb2_grpc,
+    trigger_service_pb2_grpc,
     worker_control_service_pb2_grpc,
 )
 from farhand.api.worker.v1 import file_service_pb2_grpc, worker_service_pb2_grpc
@@ -57,6 +58,7 @@ from farhand.scheduler.loops.signals import Signals
 from farhand.scheduler.loops.stepping import Stepping
 from farhand.scheduler.loops.steps import Steps
 from farhand.scheduler.loops.stream import Streams
+from farhand.scheduler.loops.trigger_orders import TriggerOrders
 from farhand.scheduler.loops.triggered_flows import TriggeredFlows
 from farhand.scheduler.loops.triggers import Triggers
 from farhand.scheduler.loops.upkeep import Upkeep
@@ -76,6 +78,7 @@ from farhand.scheduler.rpc.job_service import JobServicer, Rooms
 from farhand.scheduler.rpc.namespace_files import NamespaceFiles
 from farhand.scheduler.rpc.submits import Submits
 from farhand.scheduler.rpc.tails import Tails
+from farhand.scheduler.rpc.trigger_service import TriggerServicer
 from farhand.scheduler.rpc.visible_executions import VisibleExecutions
 from farhand.scheduler.rpc.visible_jobs import VisibleJobs
 from farhand.scheduler.rpc.watching import Poll, Watching
@@ -251,6 +254,8 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
             reading=reading,
         )
         execution_service_pb2_grpc.add_ExecutionServiceServicer_to_server(ExecutionServicer(execution_rooms), server)
+        trigger_orders = TriggerOrders(pool, signals.kills, signals)
+        trigger_service_pb2_grpc.add_TriggerServiceServicer_to_server(TriggerServicer(trigger_orders, reading), server)
         job_service_pb2_grpc.add_JobServiceServicer_to_server(JobServicer(rooms), server)
         group_service_pb2_grpc.add_GroupServiceServicer_to_server(GroupServicer(rooms.groups, reading), server)
         worker_control_service_pb2_grpc.add_WorkerControlServiceServicer_to_server(

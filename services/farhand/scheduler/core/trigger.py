@@ -74,6 +74,11 @@ class Backfill:
     fired: int = 0
 
     @property
+    def over(self) -> bool:
+        """Whether nothing will come of it any more."""
+        return self.state in (BackfillState.DONE, BackfillState.CANCELLED)
+
+    @property
     def runs(self) -> bool:
         """Whether there is something to start."""
         return self.state is BackfillState.RUNNING
@@ -162,13 +167,15 @@ def _fill(cron: Cron, backfill: Backfill) -> tuple[list[datetime], Backfill]:
     return times, replace(backfill, next_at=left, state=state, fired=backfill.fired + len(times))
 
 
-def first_time(cron: Cron, last_at: datetime | None, now: datetime) -> datetime | None:
+def first_time(cron: Cron | None, last_at: datetime | None, now: datetime) -> datetime | None:
     """The next time of a trigger that is new, was enabled, or got another cron expression. Never one that fired
-    already, also when the clock was set back."""
+    already, also when the clock was set back. `cron` None: a polling trigger, which begins at once."""
+    if cron is None:
+        return now
     return cron.after(now if last_at is None else max(now, last_at))
 
 
-def renewed(before: State | None, cron: Cron, *, same_times: bool, disabled: bool, now: datetime) -> State:
+def renewed(before: State | None, cron: Cron | None, *, same_times: bool, disabled: bool, now: datetime) -> State:
     """A trigger's state with another revision of its flow, or with its first (`before` None). `same_times`: the
     cron expression and the time zone are what they were; `disabled`: the definition says so."""
     state = State() if before is None else before
@@ -180,6 +187,32 @@ def renewed(before: State | None, cron: Cron, *, same_times: bool, disabled: boo
     if before is not None and before.disabled_by is None and same_times:
         return state
     return replace(state, disabled_by=None, next_at=first_time(cron, state.last_at, now))
+
+
+def enabled(state: State, cron: Cron | None, now: datetime) -> State:
+    """Somebody enables a trigger; what passed meanwhile is over."""
+    if state.disabled_by is None:
+        return state
+    return replace(state, disabled_by=None, next_at=first_time(cron, state.last_at, now))
+
+
+def disabled(state: State) -> State:
+    """Somebody disables a trigger."""
+    return replace(state, disabled_by=DisabledBy.OPERATOR, next_at=None, asked_at=None)
+
+
+def asked(state: State, now: datetime) -> State:
+    """Somebody wants it to be evaluated now; what was asked before and is still to come is the same."""
+    return replace(state, asked_at=now) if state.asked_at is None else state
+
+
+def backfill_becomes(state: State, wanted: BackfillState) -> State:
+    """Somebody pauses a backfill, lets it go on, or ends it. One that is over stays as it is."""
+    backfill = state.backfill
+    if backfill is None or backfill.over:
+        return state
+    left = None if wanted is BackfillState.CANCELLED else backfill.next_at
+    return replace(state, backfill=replace(backfill, state=wanted, next_at=left))
 
 
 def begin_backfill(cron: Cron, before: Backfill | None, start: datetime, end: datetime) -> Backfill:

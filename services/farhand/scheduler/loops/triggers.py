@@ -15,18 +15,17 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Protocol
 
 from asyncpg import Connection, DeadlockDetectedError
 
 from farhand.kernel.errors import Unavailable
-from farhand.kernel.expressions import ExpressionError, render_deep
-from farhand.kernel.flow import Flow, check_inputs
+from farhand.kernel.flow import Flow
 from farhand.runtime.crash_points import reach
 from farhand.runtime.database import database_error
-from farhand.scheduler.core.trigger import Looked, Result, Tick, look, previous
-from farhand.scheduler.core.trigger_plan import SchedulePlan, TriggerPlan
+from farhand.scheduler.core.tick import FlowName, inputs_of, of_schedule
+from farhand.scheduler.core.trigger import Looked, Result, Tick, look
+from farhand.scheduler.core.trigger_plan import TriggerPlan
 from farhand.scheduler.loops.creating import Creation, StartedBy, create
 from farhand.scheduler.loops.group_commit import DEADLOCKS, HotConnection
 from farhand.scheduler.loops.waiting import Waiting
@@ -52,7 +51,6 @@ LOOK = 1000  # rows of trigger_due that are looked at together
 BATCH = 100  # triggers in one transaction
 PUT_OFF_SECONDS = 30.0
 KEPT = 512  # flows
-INPUTS_LIMIT = 64 << 10  # bytes of one rendered input
 
 
 class Listener(Protocol):
@@ -242,17 +240,16 @@ def _look(trigger: LockedTrigger) -> _Looking:
 def _creation(one: _Looking, tick: Tick, kept: _Kept) -> Creation:
     locked, schedule = one.locked, one.plan.schedule
     assert schedule is not None
-    told = _told(schedule, locked, tick)
-    given = dict(one.plan.inputs)
+    told = of_schedule(schedule, tick, locked.state.last_at if tick.backfill == 0 else None)
+    given: Mapping[str, Any] = {}
     labels: Mapping[str, str] = {}
     if tick.backfill:
-        given |= json.loads(locked.backfill_inputs or "{}")
+        given = json.loads(locked.backfill_inputs or "{}")
         labels = json.loads(locked.backfill_labels or "{}")
-    if one.plan.inputs_have_expressions:
-        given = _rendered(given, locked, kept.flow, told)
-    inputs, wrong = check_inputs(kept.flow, given)
+    name = FlowName(locked.tenant, locked.namespace, locked.flow_id, locked.flow_revision)
+    inputs, wrong = inputs_of(one.plan, kept.flow, name, told, given)
     if wrong:
-        raise _Wrong("Its inputs were refused: " + "; ".join(f"{each.path}: {each.description}" for each in wrong))
+        raise _Wrong("It was not started: " + "; ".join(f"{each.path} {each.description}" for each in wrong))
     return Creation(
         locked.tenant,
         kept.flow,
@@ -263,37 +260,3 @@ def _creation(one: _Looking, tick: Tick, kept: _Kept) -> Creation:
         trigger=told,
         started_by=StartedBy(locked.key, tick.at, tick.backfill),
     )
-
-
-def _told(schedule: SchedulePlan, locked: LockedTrigger, tick: Tick) -> dict[str, Any]:
-    """What `trigger` is in expressions. Times are by the schedule's own clock."""
-    cron = schedule.cron
-
-    def shown(at: datetime | None) -> str | None:
-        return None if at is None else at.astimezone(cron.zone).isoformat()
-
-    last = locked.state.last_at if tick.backfill == 0 else None
-    return {
-        "date": shown(tick.at),
-        "next": shown(cron.after(tick.at)),
-        "previous": shown(previous(cron, last, tick.at)),
-    }
-
-
-def _rendered(given: Mapping[str, Any], locked: LockedTrigger, flow: Flow, told: Mapping[str, Any]) -> dict[str, Any]:
-    scope = {
-        "trigger": told,
-        "vars": flow.variables,
-        "labels": flow.labels,
-        "flow": {
-            "id": locked.flow_id,
-            "namespace": locked.namespace,
-            "revision": locked.flow_revision,
-            "tenantId": locked.tenant,
-        },
-    }
-    try:
-        rendered: dict[str, Any] = render_deep(dict(given), scope, limit=INPUTS_LIMIT)
-    except ExpressionError as error:
-        raise _Wrong(f"Its inputs can't be rendered: {error.message}") from None
-    return rendered

@@ -11,6 +11,7 @@ from farhand.api.scheduler.v1 import (
     execution_service_pb2,
     group_service_pb2,
     job_service_pb2,
+    trigger_service_pb2,
     worker_control_service_pb2,
 )
 from farhand.api.worker.v1 import file_service_pb2, worker_service_pb2
@@ -23,6 +24,7 @@ _JOBS = frozenset({Role.ADMIN, Role.CLIENT})
 _SERVICES = {
     job_service_pb2.DESCRIPTOR.services_by_name["JobService"]: _JOBS,
     execution_service_pb2.DESCRIPTOR.services_by_name["ExecutionService"]: _JOBS,
+    trigger_service_pb2.DESCRIPTOR.services_by_name["TriggerService"]: _JOBS,
     group_service_pb2.DESCRIPTOR.services_by_name["GroupService"]: _ANYONE,
     worker_control_service_pb2.DESCRIPTOR.services_by_name["WorkerControlService"]: frozenset({Role.ADMIN}),
     worker_service_pb2.DESCRIPTOR.services_by_name["WorkerService"]: frozenset({Role.WORKER}),

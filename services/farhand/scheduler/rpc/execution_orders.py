@@ -2,6 +2,8 @@
 
 import hashlib
 
+from google.protobuf.struct_pb2 import Struct
+
 from farhand.api.scheduler.v1.execution_service_pb2 import (
     CreateExecutionRequest,
     ReplayExecutionRequest,
@@ -34,7 +36,7 @@ def read_order(request: CreateExecutionRequest, caller: Identity, traceparent: s
         wrong.append(Violation("flow_id", "must be the id of a flow: 1 to 100 characters"))
     if request.flow_revision < 0:
         wrong.append(Violation("flow_revision", "must not be negative; 0 is the newest"))
-    wrong += _check_inputs(request)
+    wrong += check_inputs(request.inputs)
     wrong += check_labels("labels", dict(request.labels))
     if wrong:
         raise InvalidArgument.of(*wrong)
@@ -61,7 +63,7 @@ def read_replay(request: ReplayExecutionRequest, of: ExecutionRecord, traceparen
     wrong = check_text("from_task_id", request.from_task_id, 100)
     if request.flow_revision < 0:
         wrong.append(Violation("flow_revision", "must not be negative; 0 is the one that ran"))
-    wrong += _check_inputs(request)
+    wrong += check_inputs(request.inputs)
     if wrong:
         raise InvalidArgument.of(*wrong)
     return Replay(
@@ -98,8 +100,9 @@ def check_labels(path: str, labels: dict[str, str]) -> list[Violation]:
     return wrong
 
 
-def _check_inputs(request: CreateExecutionRequest | ReplayExecutionRequest) -> list[Violation]:
-    size = request.inputs.ByteSize()
+def check_inputs(inputs: Struct) -> list[Violation]:
+    """What is wrong with the size and the shape of inputs, whatever their flow takes."""
+    size = inputs.ByteSize()
     if size > LARGEST_INPUTS:
         return [
             Violation(
@@ -108,6 +111,6 @@ def _check_inputs(request: CreateExecutionRequest | ReplayExecutionRequest) -> l
                 "pass where it is",
             )
         ]
-    if too_deep(request.inputs):
+    if too_deep(inputs):
         return [Violation("inputs", "are nested too deeply")]
     return []

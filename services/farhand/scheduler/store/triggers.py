@@ -135,6 +135,17 @@ async def lock_triggers(connection: Connection, keys: Sequence[int]) -> list[Loc
     return [_locked(row) for row in await connection.fetch(SQL["lock_triggers"], sorted(keys))]
 
 
+async def lock_trigger(connection: Connection, key: int) -> LockedTrigger | None:
+    """One, held until the transaction ends; waits for who looks at it. None: it is gone."""
+    row = await connection.fetchrow(SQL["lock_trigger"], key)
+    return None if row is None else _locked(row)
+
+
+async def note_backfill(connection: Connection, key: int, backfill: Backfill, inputs: str, labels: str) -> None:
+    """What a new backfill of a locked trigger is; where it is, `move_triggers` says. JSON."""
+    await connection.execute(SQL["begin_backfill"], key, backfill.number, backfill.start, backfill.end, inputs, labels)
+
+
 async def take_triggers_due(connection: Connection, keys: Sequence[int]) -> None:
     """Take away what says when these locked triggers are to be looked at; to be called before the look."""
     await connection.execute(SQL["take_triggers_due"], list(keys))

@@ -86,6 +86,16 @@ FROM unnest($1::bigint[]) AS w(key) JOIN scheduler.trigger t ON t.key = w.key
 JOIN scheduler.flow_revision f ON f.key = t.flow_key
 ORDER BY t.key FOR NO KEY UPDATE OF t SKIP LOCKED;
 
+-- name: lock_trigger
+-- One, as it is once nobody else holds it.
+SELECT t.*, now() AS now, f.revision AS flow_revision
+FROM scheduler.trigger t JOIN scheduler.flow_revision f ON f.key = t.flow_key WHERE t.key = $1 FOR NO KEY UPDATE OF t;
+
+-- name: begin_backfill
+-- The newest backfill of a locked trigger is this one from now on.
+UPDATE scheduler.trigger SET backfill = $2, backfill_start = $3, backfill_end = $4, backfill_inputs = $5,
+    backfill_labels = $6 WHERE key = $1;
+
 -- name: take_triggers_due
 -- Before the look, all that says when these are to be looked at: the look says it anew. What others append from
 -- here on is not seen, and so not taken away.
