@@ -161,7 +161,7 @@ def replay(
     request = ReplayExecutionRequest(
         id=id, from_task_id=task, flow_revision=revision or 0, request_id=request_id or new_request_id()
     )
-    request.inputs.update({**_input_file(inputs), **pairs("--input", input)})
+    request.inputs.update({**input_file(inputs), **pairs("--input", input)})
     with session.scheduler() as channel:
         execution = ExecutionServiceStub(channel).ReplayExecution(request, timeout=DEADLINE).execution
     return _created(session, execution, follow)
