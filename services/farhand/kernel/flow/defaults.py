@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from farhand.kernel.flow.declarations import Declaration, of_flow
-from farhand.kernel.flow.model import AnyTask, Flow, If, Parallel, PluginDefault, Task, Trigger
+from farhand.kernel.flow.model import AnyTask, Flow, PluginDefault, Task, Trigger
 
 TASKS_ALONE = frozenset({"allowFailure", "retry", "onWorkerLost"})
 """What plugin defaults may give to all tasks, and triggers have no use for."""
@@ -107,14 +107,9 @@ def inherit_all(flow: Flow, outer: Sequence[Declaration]) -> Flow:
         return tuple(each(task) for task in tasks)
 
     def each(task: AnyTask) -> AnyTask:
-        match task:
-            case Parallel():
-                return task.model_copy(update={"tasks": inherited(task.tasks)})
-            case If():
-                branches = {"then": inherited(task.then), "otherwise": inherited(task.otherwise)}
-                return task.model_copy(update=branches)
-            case Task():
-                return Task.model_validate(inheritance.effective(task.written()))
+        if isinstance(task, Task):
+            return Task.model_validate(inheritance.effective(task.written()))
+        return task.with_tasks(inherited)
 
     return flow.model_copy(update={"tasks": inherited(flow.tasks), "errors": inherited(flow.errors)})
 

@@ -1,8 +1,8 @@
 """A flow as a value: what the YAML says, checked in shape, with nothing merged into it.
 
 Names in YAML and JSON are camelCase (`workerGroup`), here snake_case. A leaf `Task`
-runs on a worker; `Parallel` and `If` are flow control, which the scheduler runs
-itself. A leaf keeps whatever is not common to all tasks as its `properties`, as
+runs on a worker; `Parallel`, `If`, `ForEach` and the like are flow control, which
+the scheduler runs itself. A leaf keeps whatever is not common to all tasks as its `properties`, as
 written: what a type takes is `types/`, and what it inherits `defaults.py`.
 
 Durations stay as they were written; `kernel.durations.parse_duration` reads them.
@@ -11,7 +11,7 @@ gave: that is the definition that the registry keeps and the scheduler runs.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
@@ -31,11 +31,18 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from farhand.kernel.durations import parse_duration
+from farhand.kernel.expressions import is_template
+from farhand.kernel.kinds import kind
 from farhand.kernel.names import check_namespace, check_task_type, check_text, shown
 from farhand.kernel.resolution import Fallback
 
 PARALLEL = "io.kestra.plugin.core.flow.Parallel"
+SEQUENTIAL = "io.kestra.plugin.core.flow.Sequential"
 IF = "io.kestra.plugin.core.flow.If"
+SWITCH = "io.kestra.plugin.core.flow.Switch"
+FOR_EACH = "io.kestra.plugin.core.flow.ForEach"
+
+MOST_ROUNDS = 10_000  # of one ForEach
 
 LONGEST_DURATION = 10 * 365 * 86400.0  # seconds; ten years, which every clock and column can hold
 SHORTEST_INTERVAL = 1.0  # seconds between two evaluations of a trigger
@@ -239,6 +246,28 @@ class Parallel(_Step):
         """What is inside, by the property that holds it."""
         return {"tasks": self.tasks}
 
+    def with_tasks(self, change: "Change") -> "Parallel":
+        """Itself with each list of tasks changed."""
+        return self.model_copy(update={"tasks": change(self.tasks)})
+
+
+class Sequential(_Step):
+    """Flow control: its tasks one after another."""
+
+    type: Literal["io.kestra.plugin.core.flow.Sequential"]
+    tasks: Annotated[tuple["AnyTask", ...], Field(strict=False)] = Field(
+        min_length=1, description="They run one after another; the first failure ends it."
+    )
+
+    @property
+    def children(self) -> Mapping[str, tuple["AnyTask", ...]]:
+        """What is inside, by the property that holds it."""
+        return {"tasks": self.tasks}
+
+    def with_tasks(self, change: "Change") -> "Sequential":
+        """Itself with each list of tasks changed."""
+        return self.model_copy(update={"tasks": change(self.tasks)})
+
 
 class If(_Step):
     """Flow control: one of two lists of tasks, one after another."""
@@ -257,8 +286,85 @@ class If(_Step):
         """What is inside, by the property that holds it."""
         return {"then": self.then, "else": self.otherwise}
 
+    def with_tasks(self, change: "Change") -> "If":
+        """Itself with each list of tasks changed."""
+        return self.model_copy(update={"then": change(self.then), "otherwise": change(self.otherwise)})
 
-CONTROL: Mapping[str, type[Parallel] | type[If]] = {PARALLEL: Parallel, IF: If}
+
+class Switch(_Step):
+    """Flow control: one of several lists of tasks, one after another."""
+
+    type: Literal["io.kestra.plugin.core.flow.Switch"]
+    value: Annotated[str, BeforeValidator(as_text), SCALAR_SCHEMA] = Field(
+        description="An expression; the case of that name runs."
+    )
+    cases: dict[str, Annotated[tuple["AnyTask", ...], Field(strict=False, min_length=1)]] = Field(
+        {}, max_length=1000, description="Lists of tasks by the value for which they run."
+    )
+    defaults: Annotated[tuple["AnyTask", ...], Field(strict=False)] = Field(
+        (), description="Run for any other value; without them none is run then."
+    )
+
+    @property
+    def children(self) -> Mapping[str, tuple["AnyTask", ...]]:
+        """What is inside, by the property that holds it: "cases.gpu", "defaults"."""
+        return {**{f"cases.{name}": tasks for name, tasks in self.cases.items()}, "defaults": self.defaults}
+
+    def with_tasks(self, change: "Change") -> "Switch":
+        """Itself with each list of tasks changed."""
+        cases = {name: change(tasks) for name, tasks in self.cases.items()}
+        return self.model_copy(update={"cases": cases, "defaults": change(self.defaults)})
+
+    @model_validator(mode="after")
+    def _chooses(self) -> "Switch":
+        if not self.cases and not self.defaults:
+            raise ValueError("needs cases, or defaults: it has nothing to choose from")
+        return self
+
+
+def _values(value: Any) -> Any:
+    if isinstance(value, str) and not is_template(value):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise ValueError("must be a list, or an expression that comes to one, e.g. '{{ inputs.list }}'") from None
+    if not isinstance(value, list | tuple | str):
+        raise ValueError(f"must be a list, or an expression that comes to one, not {kind(value)}")
+    if not isinstance(value, str) and len(value) > MOST_ROUNDS:
+        raise ValueError(f"holds {len(value)}; a loop has at most {MOST_ROUNDS} rounds")
+    return value
+
+
+class ForEach(_Step):
+    """Flow control: a round of its tasks, one after another, for each value of a list."""
+
+    type: Literal["io.kestra.plugin.core.flow.ForEach"]
+    values: Annotated[
+        Any, AfterValidator(_values), WithJsonSchema({"anyOf": [{"type": "array"}, {"type": "string"}]})
+    ] = Field(description="A list, or an expression that comes to the JSON of one: {{ taskrun.value }} in each round.")
+    concurrency_limit: int = Field(1, ge=0, le=1000, description="So many rounds at a time; 0: all.")
+    tasks: Annotated[tuple["AnyTask", ...], Field(strict=False)] = Field(
+        min_length=1, description="A round: they run one after another."
+    )
+
+    @property
+    def children(self) -> Mapping[str, tuple["AnyTask", ...]]:
+        """What is inside, by the property that holds it."""
+        return {"tasks": self.tasks}
+
+    def with_tasks(self, change: "Change") -> "ForEach":
+        """Itself with each list of tasks changed."""
+        return self.model_copy(update={"tasks": change(self.tasks)})
+
+
+Control = Parallel | Sequential | If | Switch | ForEach
+CONTROL: Mapping[str, type[Control]] = {
+    PARALLEL: Parallel,
+    SEQUENTIAL: Sequential,
+    IF: If,
+    SWITCH: Switch,
+    FOR_EACH: ForEach,
+}
 """The flow control that there is, by its type."""
 LEAF = "(leaf)"  # the tag of all other tasks
 
@@ -269,8 +375,15 @@ def _kind(value: Any) -> str:
 
 
 AnyTask = Annotated[
-    Annotated[Parallel, Tag(PARALLEL)] | Annotated[If, Tag(IF)] | Annotated[Task, Tag(LEAF)], Discriminator(_kind)
+    Annotated[Parallel, Tag(PARALLEL)]
+    | Annotated[Sequential, Tag(SEQUENTIAL)]
+    | Annotated[If, Tag(IF)]
+    | Annotated[Switch, Tag(SWITCH)]
+    | Annotated[ForEach, Tag(FOR_EACH)]
+    | Annotated[Task, Tag(LEAF)],
+    Discriminator(_kind),
 ]
+Change = Callable[[tuple[AnyTask, ...]], tuple[AnyTask, ...]]
 
 
 class StopAfter(StrEnum):
@@ -393,7 +506,7 @@ class Flow(Part):
 
     MOST_TASKS: ClassVar[int] = 1000
 
-    def walk(self) -> Iterator[tuple[str, "Task | Parallel | If"]]:
+    def walk(self) -> Iterator[tuple[str, "Task | Control"]]:
         """Every task with its path ("tasks[0].then[1]"), in the order of the source, children behind their parent."""
         yield from _walk("tasks", self.tasks)
         yield from _walk("errors", self.errors)
@@ -408,7 +521,7 @@ class Flow(Part):
         return cls.model_validate_json(definition)
 
 
-def _walk(path: str, tasks: tuple[AnyTask, ...]) -> Iterator[tuple[str, Task | Parallel | If]]:
+def _walk(path: str, tasks: tuple[AnyTask, ...]) -> Iterator[tuple[str, Task | Control]]:
     for index, task in enumerate(tasks):
         yield f"{path}[{index}]", task
         for name, inside in task.children.items():

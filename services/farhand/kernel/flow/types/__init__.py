@@ -37,11 +37,6 @@ TRIGGERS: Mapping[str, type[Properties]] = {
 
 RUNNERS = frozenset({"io.kestra.plugin.core.runner.Process"})
 
-NOT_YET = frozenset(
-    {"io.kestra.plugin.core.flow.Sequential", "io.kestra.plugin.core.flow.Switch", "io.kestra.plugin.core.flow.ForEach"}
-)
-"""Types that a later version brings."""
-
 
 @dataclass(frozen=True, slots=True)
 class KnownTypes:
@@ -68,8 +63,6 @@ class KnownTypes:
         """Why a task can't be of the type, with near matches; empty: it can."""
         if name in self.tasks:
             return ""
-        if name in NOT_YET:
-            return f"{name} is not there yet; flow control is {' and '.join(CONTROL)}"
         if name in TRIGGERS:
             return f"{name} is a trigger's type: put it under triggers"
         return f"there is no task type {shown(name, 200)}" + _hint(name, self.tasks)
