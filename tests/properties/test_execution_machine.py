@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from farhand.kernel.durations import parse_duration
-from farhand.kernel.flow import AnyTask, If, Parallel, Task
+from farhand.kernel.flow import AnyTask, ForEach, If, Parallel, Switch, Task
 from farhand.scheduler.core import execution, task_run
 from farhand.scheduler.core.execution import Begin, BeginAgain
 from farhand.scheduler.core.job import JobState
-from farhand.scheduler.core.task_run import JobView, Refused, RunId, RunState
+from farhand.scheduler.core.task_run import JobView, Refused, Run, RunId, RunState, into_round
 from tests.fixtures.execution_play import Play
 from tests.fixtures.random_flows import Fate, Plot, foretell, plots
 
@@ -30,9 +30,10 @@ class ExecutionMachine(RuleBasedStateMachine):
     def create(self, plot: Plot, peaceful: bool) -> None:
         self.plot = plot
         self.peaceful = peaceful  # nobody kills
-        self.play = Play(plot.flow, self.queue, self.choose)
+        self.play = Play(plot.flow, self.queue, self.choose, self.count)
         self.killed = False  # by anybody
         self.was: dict[RunId, RunState] = {}
+        self.newest: dict[tuple[str, str], Run] = {}  # as of the last look at the order
 
     def queue(self, id: RunId, task: Task, now: datetime) -> JobView | Refused | datetime:
         if id.attempt > 1:
@@ -40,7 +41,7 @@ class ExecutionMachine(RuleBasedStateMachine):
             assert task.retry and before.state is RunState.FAILED and before.ended_at
             pause = parse_duration(task.retry.interval) * (2 ** (id.attempt - 2) if "exp" in task.retry.type else 1)
             assert now > before.ended_at and now >= before.ended_at + timedelta(seconds=pause), "it is too early"
-        fate = self.plot.fate(id.task_id, id.attempt)
+        fate = self.plot.fate(*id)
         if fate is Fate.REFUSED:
             return Refused("UNKNOWN_WORKER_GROUP", "There is no worker group 'gpuu'.")
         if fate is Fate.UNAVAILABLE:
@@ -49,8 +50,12 @@ class ExecutionMachine(RuleBasedStateMachine):
             return now + timedelta(seconds=2)
         return JobView(JobState.CREATED, waiting_since=now)
 
-    def choose(self, id: RunId, task: If) -> str | Refused:
+    def choose(self, id: RunId, task: If | Switch) -> str | Refused:
         return self.plot.branches[id.task_id] or Refused("EXPRESSION_FAILED", "`inputs.x` is not defined")
+
+    def count(self, id: RunId, task: ForEach) -> int | Refused:
+        broken = Refused("EXPRESSION_FAILED", "`inputs.x` is not defined")
+        return broken if self.plot.branches[id.task_id] is None else len(task.values)
 
     # ── what happens ──
 
@@ -102,52 +107,72 @@ class ExecutionMachine(RuleBasedStateMachine):
 
     @invariant()
     def moves_are_in_the_tables(self) -> None:
-        for id, run in self.play.runs.items():
+        for id, run in self.play.all_runs().items():
             before = self.was.get(id)
             assert before not in task_run.FINAL or run.state is before, "a final state changed"
-        self.was = {id: run.state for id, run in self.play.runs.items()}
+        self.was = {id: run.state for id, run in self.play.all_runs().items()}
 
     @invariant()
     def order_is_kept(self) -> None:
-        """What has begun had all that stands before it ended well; of a Parallel no more are live than may be."""
-        self.in_order(self.play.flow.tasks)
-        if any(self.play.newest(task.id) for task in self.play.flow.errors):
-            assert any(self.state(task) is RunState.FAILED for task in self.play.flow.tasks)
-            self.in_order(self.play.flow.errors)
+        """What has begun had all that stands before it ended well; of a Parallel or ForEach no more are live than may
+        be; and no round begins before the one before it."""
+        self.newest = {id[:2]: run for id, run in sorted(self.play.all_runs().items())}
+        self.in_order(self.play.flow.tasks, "")
+        if any(self.state(task, "") for task in self.play.flow.errors):
+            assert any(self.state(task, "") is RunState.FAILED for task in self.play.flow.tasks)
+            self.in_order(self.play.flow.errors, "")
 
-    def in_order(self, tasks: tuple[AnyTask, ...]) -> None:
+    def in_order(self, tasks: tuple[AnyTask, ...], iteration: str) -> None:
         for before, behind in pairwise(tasks):
-            if self.play.newest(behind.id):
-                assert self.state(before) in (RunState.SUCCESS, RunState.WARNING, RunState.SKIPPED)
+            if self.state(behind, iteration):
+                assert self.state(before, iteration) in (RunState.SUCCESS, RunState.WARNING, RunState.SKIPPED)
         for task in tasks:
-            self.inside_is_in_order(task)
+            self.inside_is_in_order(task, iteration)
 
-    def inside_is_in_order(self, task: AnyTask) -> None:
-        run = self.play.newest(task.id)
+    def inside_is_in_order(self, task: AnyTask, iteration: str) -> None:
+        run = self.newest.get((task.id, iteration))
         inside = [each for tasks in task.children.values() for each in tasks]
+        iterations = [iteration]
         if run is None or run.state is RunState.SKIPPED:
-            assert not any(self.play.newest(each.id) for each in inside)
+            assert not any(self.state(each, iteration) for each in inside)
         elif isinstance(task, Parallel):
-            begun = [each for each in task.tasks if self.play.newest(each.id)]
-            live = [each for each in begun if self.state(each) not in task_run.FINAL]
+            begun = [each for each in task.tasks if self.state(each, iteration)]
+            live = [each for each in begun if self.state(each, iteration) not in task_run.FINAL]
             assert not task.concurrent or len(live) <= task.concurrent
             for each in task.tasks:
-                self.inside_is_in_order(each)
-        elif isinstance(task, If):
-            taken, other = (task.then, task.otherwise) if run.branch == "then" else (task.otherwise, task.then)
-            assert not any(self.play.newest(each.id) for each in other)
-            self.in_order(taken)
+                self.inside_is_in_order(each, iteration)
+        elif isinstance(task, If | Switch):
+            taken = run.branch
+            for name, tasks in task.children.items():
+                if name == taken:
+                    self.in_order(tasks, iteration)
+                else:
+                    assert not any(self.state(each, iteration) for each in tasks)
+        elif isinstance(task, ForEach):
+            iterations = [into_round(iteration, number) for number in range(run.rounds or 0)]
+            begun_rounds = [self.state(task.tasks[0], each) is not None for each in iterations]
+            assert begun_rounds == sorted(begun_rounds, reverse=True), "a round was passed over"
+            live_rounds = [
+                each
+                for each in iterations
+                if any(self.state(one, each) not in (*task_run.FINAL, None) for one in inside)
+            ]
+            assert not task.concurrency_limit or len(live_rounds) <= task.concurrency_limit
+            for each in iterations:
+                self.in_order(task.tasks, each)
+        else:
+            self.in_order(tuple(inside), iteration)
         if run is not None and run.state in task_run.FINAL:
-            assert all(self.state(each) in (*task_run.FINAL, None) for each in inside)
+            assert all(self.state(each, here) in (*task_run.FINAL, None) for each in inside for here in iterations)
 
-    def state(self, task: AnyTask) -> RunState | None:
-        run = self.play.newest(task.id)
+    def state(self, task: AnyTask, iteration: str) -> RunState | None:
+        run = self.newest.get((task.id, iteration))
         return run.state if run else None
 
     # ── and in the end ──
 
     def end_of(self, id: RunId) -> None:
-        fate = self.plot.fate(id.task_id, id.attempt)
+        fate = self.plot.fate(*id)
         self.play.end(id, JobState(fate.value) if fate.value in JobState.__members__ else JobState.SUCCESS)
 
     def teardown(self) -> None:
@@ -163,19 +188,20 @@ class ExecutionMachine(RuleBasedStateMachine):
                 self.end_of(id)
             if not self.play.live() and self.play.wakes:
                 self.play.to_next_wake()
-        state, told = foretell(self.plot)
+        state, told, perhaps = foretell(self.plot)
+        runs = self.play.all_runs()
         assert self.play.execution.state in execution.FINAL, "it does not end"
-        assert all(run.state in task_run.FINAL for run in self.play.runs.values()), "it left something behind"
+        assert all(run.state in task_run.FINAL for run in runs.values()), "it left something behind"
         assert all(run.job is None or run.job.state.value in RunState.__members__ for run in self.play.runs.values())
         assert not self.play.live(), "it left a job behind"
         if self.killed:
             assert self.play.execution.state == "KILLED"
         else:
             assert self.play.execution.state == state
-            states: dict[str, list[str]] = {}
-            for id in sorted(self.play.runs):
-                states.setdefault(id.task_id, []).append(self.play.runs[id].state)
-            assert states == told
+            states: dict[tuple[str, str], list[str]] = {}
+            for id in sorted(runs):
+                states.setdefault(id[:2], []).append(runs[id].state)
+            assert states == told | {key: perhaps[key] for key in perhaps if key in states}
         assert bool(self.play.execution.message) == (self.play.execution.state != "SUCCESS")
 
 

@@ -2,7 +2,8 @@
 
 A story is a headline, a flow, and a table. Each line of the table is something that happens and, after the step that
 follows it, the state of every task and of the execution. A task that was tried several times shows all its attempts.
-What may happen:
+A task inside of loops shows its rounds, `0:SUCCESS 1:RUNNING`, and its run in one of them is called `TASK[1]`,
+`TASK[1/0]`. What may happen:
 
     create                       the execution is created
     TASK starts                  a worker takes the task's job and starts it
@@ -16,6 +17,7 @@ What may happen:
     nothing happens              another step, which changes nothing
 
 Before the table, `no worker: GROUP …` names groups without one, and `false: TASK …` the Ifs whose condition is false.
+A Switch takes the case that its value is written like. Conditions and values that say `broken` can't be rendered.
 Behind it, `message:` is what the execution says of itself.
 """
 
@@ -28,14 +30,15 @@ from pathlib import Path
 import pytest
 
 from farhand.kernel.durations import parse_duration
-from farhand.kernel.flow import Flow, If, Task
+from farhand.kernel.flow import Flow, ForEach, If, Switch, Task
 from farhand.kernel.names import group_label
 from farhand.kernel.resolution import Fallback
 from farhand.scheduler.core.job import JobState
 from farhand.scheduler.core.task_run import JobView, Refused, RunId
-from tests.fixtures.execution_play import Play, a_flow
+from tests.fixtures.execution_play import Play, a_flow, as_written
 
 HERE = Path(__file__).parent
+BROKEN = Refused("EXPRESSION_FAILED", "`inputs.x` is not defined; inputs has nothing")
 
 
 @dataclass
@@ -79,7 +82,7 @@ class Stage:
 
     def __init__(self, story: Story) -> None:
         self.story = story
-        self.play = Play(story.flow, self.queue, self.choose)
+        self.play = Play(story.flow, self.queue, self.choose, self.count)
         self.waiting_in: dict[RunId, tuple[str, Fallback]] = {}
 
     def queue(self, id: RunId, task: Task, now: datetime) -> JobView | Refused | datetime:
@@ -97,10 +100,13 @@ class Stage:
             return JobView(waiting_since=self.play.now)
         return JobView(states[fallback], "GROUP_NOT_AVAILABLE", f"no worker of group '{key}' is available")
 
-    def choose(self, id: RunId, task: If) -> str | Refused:
-        if task.condition == "broken":
-            return Refused("EXPRESSION_FAILED", "`inputs.x` is not defined; inputs has nothing")
-        return "else" if task.id in self.story.false else "then"
+    def choose(self, id: RunId, task: If | Switch) -> str | Refused:
+        if "broken" in (task.condition if isinstance(task, If) else task.value):
+            return BROKEN
+        return "else" if task.id in self.story.false else as_written(id, task)
+
+    def count(self, id: RunId, task: ForEach) -> int | Refused:
+        return BROKEN if isinstance(task.values, str) else len(task.values)
 
     def happen(self, event: str) -> None:
         """Do as a line says."""
@@ -121,7 +127,8 @@ class Stage:
         raise AssertionError(f"no story knows what this is: {event}")
 
     def newest(self, task: str) -> RunId:
-        run = self.play.newest(task)
+        name, _, round = task.removesuffix("]").partition("[")
+        run = self.play.newest(name, round)
         assert run is not None, f"{task} has not begun"
         return run.id
 
@@ -141,9 +148,20 @@ class Stage:
 
     def row(self, event: str, tasks: list[str]) -> list[str]:
         """The line of the table as it is now."""
-        runs = sorted(self.play.runs.values(), key=lambda run: run.id)
-        cells = [", ".join(self.play.state_of(run) for run in runs if run.id.task_id == task) for task in tasks]
-        return [event, *cells, self.play.execution.state.value]
+        return [event, *(self.cell(task) for task in tasks), self.play.execution.state.value]
+
+    def cell(self, task: str) -> str:
+        rounds: dict[str, list[str]] = {}
+        for id, run in sorted(self.play.all_runs().items(), key=lambda item: (_numbers(item[0]), item[0].attempt)):
+            if id.task_id == task:
+                rounds.setdefault(id.iteration, []).append(self.play.state_of(run))
+        if set(rounds) <= {""}:
+            return ", ".join(rounds.get("", []))
+        return " ".join(f"{iteration}:{','.join(states)}" for iteration, states in rounds.items())
+
+
+def _numbers(id: RunId) -> list[int]:
+    return [int(number) for number in id.iteration.split("/") if number]
 
 
 @pytest.mark.parametrize("story", ALL, ids=[story.title for story in ALL])
@@ -160,7 +178,7 @@ def test_an_execution_goes_as_its_story_says(story: Story) -> None:
         assert stage.play.at_rest()
     assert shown(told) == shown(story.table)
     assert stage.play.execution.message == story.message
-    assert {run.id.task_id for run in stage.play.runs.values()} <= set(tasks), "a task is not in the table"
+    assert {run.id.task_id for run in stage.play.all_runs().values()} <= set(tasks), "a task is not in the table"
 
 
 def shown(table: list[list[str]]) -> str:

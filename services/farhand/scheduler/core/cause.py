@@ -3,46 +3,67 @@
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
-from farhand.kernel.flow import AnyTask
+from farhand.kernel.flow import AnyTask, ForEach
 from farhand.scheduler.core.job import JobState
-from farhand.scheduler.core.task_run import Run, RunState
+from farhand.scheduler.core.task_run import Run, RunState, into_round
 
 _BAD = (RunState.FAILED, RunState.WARNING)
 
 
-def first_cause(tasks: Iterable[AnyTask], last: Mapping[str, Run], whole: RunState) -> str:
+Last = Mapping[tuple[str, str], Run]
+"""The newest attempt of each task, by its id and iteration."""
+
+
+def first_cause(tasks: Iterable[AnyTask], last: Last, whole: RunState, iteration: str = "") -> str:
     """The first of these tasks that failed, and why.
 
-    `last`: the newest attempt of each task, by its id. `whole`: what the tasks came to together. FAILED: failures
-    that were allowed are not to blame; WARNING: they are, and so are warnings. Else, and where there is none: empty.
+    `whole`: what the tasks came to together. FAILED: failures that were allowed are not to blame; WARNING: they are,
+    and so are warnings. Else, and where there is none: empty.
     """
-    causes = list(_causes(tasks, last, whole))
-    return min(causes, key=lambda cause: cause[0])[1] if causes else ""
+    first = earliest_cause(tasks, last, whole, iteration)
+    return first[1] if first else ""
+
+
+def earliest_cause(
+    tasks: Iterable[AnyTask], last: Last, whole: RunState, iteration: str
+) -> tuple[datetime, str] | None:
+    """The same, with the time at which it failed."""
+    return min(_causes(tasks, last, whole, iteration), key=lambda cause: cause[0], default=None)
+
+
+def cause_inside(task: AnyTask, run: Run, last: Last, whole: RunState) -> str:
+    """The same of what is inside of flow control, which came to `whole`; `run` is the flow control's."""
+    return min(_inside(task, run, last, whole), key=lambda cause: cause[0], default=(None, ""))[1]
 
 
 def killed_by(run: Run) -> str:
     """What an execution says that ends with this task run, whose job was killed or cancelled."""
     reason, why = (run.job.reason, run.job.message) if run.job else (run.reason, run.message)
     verb = "was cancelled" if reason == "GROUP_NOT_AVAILABLE" else "was killed"
-    return _sentence(f"Task '{run.id.task_id}' {verb}", why)
+    return _sentence(f"Task '{run.id.task_id}'{_round(run)} {verb}", why)
 
 
-def inside(task: AnyTask) -> Iterator[AnyTask]:
-    """The tasks that stand directly in flow control."""
-    for tasks in task.children.values():
-        yield from tasks
-
-
-def _causes(tasks: Iterable[AnyTask], last: Mapping[str, Run], whole: RunState) -> Iterator[tuple[datetime, str]]:
+def _causes(tasks: Iterable[AnyTask], last: Last, whole: RunState, iteration: str) -> Iterator[tuple[datetime, str]]:
     for task in tasks:
-        run = last.get(task.id)
+        run = last.get((task.id, iteration))
         if run is None or run.state is not whole or whole not in _BAD:
             continue
         # Flow control whose failure is allowed is a WARNING with a failure inside.
-        deeper = list(_causes(inside(task), last, RunState.FAILED))
+        deeper = list(_inside(task, run, last, RunState.FAILED))
         if run.state is RunState.WARNING and not deeper:
-            deeper = list(_causes(inside(task), last, RunState.WARNING))
+            deeper = list(_inside(task, run, last, RunState.WARNING))
         yield from deeper or [(run.ended_at or run.created_at, _verdict(run))]
+
+
+def _inside(task: AnyTask, run: Run, last: Last, whole: RunState) -> Iterator[tuple[datetime, str]]:
+    """The causes inside of flow control."""
+    iteration = run.id.iteration
+    iterations = [iteration]
+    if isinstance(task, ForEach):
+        iterations = [into_round(iteration, number) for number in run.open_rounds()]
+    for inside in task.children.values():
+        for each in iterations:
+            yield from _causes(inside, last, whole, each)
 
 
 def _verdict(run: Run) -> str:
@@ -53,7 +74,11 @@ def _verdict(run: Run) -> str:
         verb = "ended with a warning"
     else:
         verb = f"failed{attempts}, which it may"
-    return _sentence(f"Task '{run.id.task_id}' {verb}", run.message or run.reason)
+    return _sentence(f"Task '{run.id.task_id}'{_round(run)} {verb}", run.message or run.reason)
+
+
+def _round(run: Run) -> str:
+    return f" in round {run.id.iteration}" if run.id.iteration else ""
 
 
 def _sentence(what: str, why: str) -> str:

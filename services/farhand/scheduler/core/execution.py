@@ -20,14 +20,14 @@ How a caller (the scheduler's step loop) goes about it, all in one transaction:
 changes something, so the loop ends; a flow's whole cascade takes few rounds.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from farhand.kernel.flow import AnyTask, Parallel
+from farhand.kernel.flow import AnyTask, ForEach, Parallel, Sequential
 from farhand.scheduler.core import task_run
-from farhand.scheduler.core.task_run import Run, RunId, RunState
+from farhand.scheduler.core.task_run import Run, RunId, RunState, into_round
 
 
 class ExecutionState(StrEnum):
@@ -66,16 +66,21 @@ class Execution:
     message: str = ""  # why it did, or will, not succeed
     wake_at: datetime | None = None  # the earliest step that is already due later than now; None: there is none
     waits: bool = False  # CREATED: its flow's places are taken (places.py)
+    runs_over: int = 0  # how many task runs it has beside those that were loaded: their rounds are over
+
+
+NEEDS_NOTHING = (Parallel, Sequential)
+"""Flow control that runs as soon as it begins."""
 
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """The task run begins: there is none of that id yet, and it becomes CREATED (Parallel: RUNNING).
+    """The task run begins: there is none of that id yet, and it becomes CREATED (NEEDS_NOTHING: RUNNING).
 
     A leaf: prepare it (preparation.py) and queue its job. Put into its Run then: `job`, as it is after the queue
     decided its fallback, which may have ended it, and `wait_limit`; or `refused`; or, if the registry is away,
-    `again_at`, `reason` and `message`. An If: render its condition; put `branch` and RUNNING, or `refused`.
-    A Parallel: nothing more.
+    `again_at`, `reason` and `message`. An If or Switch: render what it chooses by; put `branch` and RUNNING, or
+    `refused`. A ForEach: render its values; put `rounds` and RUNNING, or `refused`. NEEDS_NOTHING: nothing more.
     """
 
     run: RunId
@@ -108,6 +113,16 @@ class End:
     state: RunState
     reason: str = ""
     message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """A round of a ForEach has ended, and whatever may still be asked about the loop can be told without it: its bit
+    is set in `rounds_over`, and its task runs become `over`. A step of a long loop so looks at what is not over."""
+
+    run: RunId  # the loop's
+    task: ForEach
+    round: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +159,7 @@ class Move:
     message: str = ""
 
 
-Effect = Begin | BeginAgain | Skip | End | Kill | EndWait | WakeAt | Move
+Effect = Begin | BeginAgain | Skip | End | Settle | Kill | EndWait | WakeAt | Move
 
 
 class IllegalMove(Exception):
@@ -164,7 +179,7 @@ def after(
     for effect in effects:
         match effect:
             case Begin(id, task):
-                first = RunState.RUNNING if isinstance(task, Parallel) else RunState.CREATED
+                first = RunState.RUNNING if isinstance(task, NEEDS_NOTHING) else RunState.CREATED
                 _make(made, Run(id, created_at=now, state=first))
             case Skip(id):
                 _make(made, Run(id, created_at=now, state=RunState.SKIPPED, ended_at=now))
@@ -173,6 +188,11 @@ def after(
             case End(id, state, reason, message):
                 run = _moved(made, id, state)
                 made[id] = replace(run, ended_at=run.ended_at or now, reason=reason, message=message)
+            case Settle(id, loop, number):
+                run = made[id]
+                for inside in list(_inside(made, loop.tasks, into_round(id.iteration, number))):
+                    made[inside] = replace(made[inside], over=True)
+                made[id] = replace(run, rounds_over=run.rounds_over | 1 << number)
             case Kill(id):
                 if made[id].state is not RunState.KILLING:
                     made[id] = _moved(made, id, RunState.KILLING)
@@ -191,6 +211,22 @@ def _make(runs: dict[RunId, Run], run: Run) -> None:
     if run.id in runs:
         raise IllegalMove(f"task run {run.id} begins twice")
     runs[run.id] = run
+
+
+def _inside(runs: Mapping[RunId, Run], tasks: Iterable[AnyTask], iteration: str) -> Iterator[RunId]:
+    """The task runs of these tasks and of all that is inside of them, as far as they are not over."""
+    for task in tasks:
+        id = RunId(task.id, iteration)
+        run = runs.get(id)
+        while id in runs:
+            yield id
+            id = id._replace(attempt=id.attempt + 1)
+        if isinstance(task, ForEach):
+            for number in run.open_rounds() if run else ():
+                yield from _inside(runs, task.tasks, into_round(iteration, number))
+        else:
+            for inside in task.children.values():
+                yield from _inside(runs, inside, iteration)
 
 
 def _moved(runs: dict[RunId, Run], id: RunId, state: RunState) -> Run:

@@ -6,7 +6,8 @@ step does a whole cascade, as far as nobody outside has to be asked. The rules
 (semantics.md, 3 and 4; design.md, Executions):
 
 A sequence stops at its first failure. A Parallel lets its siblings finish, those too
-that wait for a place, and then fails. Then the flow's `errors` run, in sequence, and
+that wait for a place, and then fails. A ForEach begins no round after a failed one,
+lets those that run finish, and then fails. Then the flow's `errors` run, in sequence, and
 the execution is FAILED. `allowFailure` makes WARNING of a failure, and the flow goes
 on; `retry` makes another attempt, of FAILED alone; a disabled task is SKIPPED.
 
@@ -23,10 +24,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from farhand.kernel.durations import format_duration
-from farhand.kernel.flow import AnyTask, Flow, If, Parallel, Task
+from farhand.kernel.flow import AnyTask, Flow, ForEach, If, Parallel, Sequential, Switch, Task
 from farhand.scheduler.core import execution as execution_
 from farhand.scheduler.core import job as job_
-from farhand.scheduler.core.cause import first_cause, inside, killed_by
+from farhand.scheduler.core.cause import cause_inside, earliest_cause, first_cause, killed_by
 from farhand.scheduler.core.execution import (
     Begin,
     BeginAgain,
@@ -37,12 +38,13 @@ from farhand.scheduler.core.execution import (
     ExecutionState,
     Kill,
     Move,
+    Settle,
     Skip,
     WakeAt,
 )
 from farhand.scheduler.core.job import JobState
 from farhand.scheduler.core.retrying import next_attempt_at
-from farhand.scheduler.core.task_run import FINAL, Run, RunId, RunState
+from farhand.scheduler.core.task_run import FINAL, Run, RunId, RunState, into_round
 
 # Members of an enum, looked up once: Python 3.11 takes longer to look one up than all the rest of a task takes.
 _CREATED, _RUNNING, _KILLING, _RETRYING, _SUCCESS, _WARNING, _FAILED, _KILLED, _SKIPPED = RunState
@@ -61,12 +63,16 @@ _GRAVITY = {
 
 GROUP_WAIT_TIMEOUT = "GROUP_WAIT_TIMEOUT"
 
+MOST_TASK_RUNS = 10_000  # of an execution, attempts and rounds included
+MORE_FOR_ERRORS = 1_000  # that `errors` may have beyond
+_FULL = f"It has {MOST_TASK_RUNS:,} task runs, and an execution makes no more: what would have come next did not begin."
+
 
 def step(flow: Flow, execution: Execution, runs: Mapping[RunId, Run], *, now: datetime) -> list[Effect]:
     """What follows now, in the order in which it is to be written; empty: nothing.
 
     `flow` is that of a plan, with all that its tasks inherit. `runs` are all task runs of the execution, each under
-    its id. Deterministic, and of an execution that has ended always empty. Costs time in proportion to the runs.
+    its id, save those that are `over`. Deterministic, and of an execution that has ended always empty. Costs time in proportion to the runs.
     """
     if execution.state in execution_.FINAL or (execution.waits and execution.kill_at is None):
         return []
@@ -100,12 +106,16 @@ class _Walk:
         self._now = now
         self._effects: list[Effect] = []
         self._wake: datetime | None = None
-        self._last: dict[str, Run] = {}  # the newest attempt of each task
+        self._last: dict[tuple[str, str], Run] = {}  # the newest attempt of each task in each round
+        self._left = MOST_TASK_RUNS - execution.runs_over - len(runs)  # task runs that may still be made
+        self._full = False  # there was something to begin, and nothing was left
         self._cancelled: Run | None = None  # a task run that ends all
-        for (task_id, _, attempt), run in runs.items():
-            last = self._last.get(task_id)
+        for (task_id, iteration, attempt), run in runs.items():
+            if run.over:
+                continue
+            last = self._last.get((task_id, iteration))
             if last is None or last.id.attempt < attempt:
-                self._last[task_id] = run
+                self._last[task_id, iteration] = run
             if run.state is _KILLED or (run.job is not None and run.job.state is _JOB_KILLED):
                 self._cancelled = self._cancelled or run
         self._killing = (
@@ -113,9 +123,10 @@ class _Walk:
         )
 
     def effects(self) -> list[Effect]:
-        state = self._sequence(self._flow.tasks)
+        state = self._sequence(self._flow.tasks, "")
         if state is _FAILED:
-            state = max(state, self._sequence(self._flow.errors), key=_GRAVITY.__getitem__)
+            self._left += MORE_FOR_ERRORS
+            state = max(state, self._sequence(self._flow.errors, ""), key=_GRAVITY.__getitem__)
         self._move(state)
         known = self._execution.wake_at
         if self._wake is not None and (known is None or self._wake < known):
@@ -124,48 +135,96 @@ class _Walk:
 
     # ── the walk; each answers the state that it comes to: a final one, RETRYING, or RUNNING ──
 
-    def _sequence(self, tasks: Sequence[AnyTask]) -> RunState:
+    def _sequence(self, tasks: Sequence[AnyTask], iteration: str) -> RunState:
         worst = _SUCCESS
         for task in tasks:
-            state = self._task(task)
+            state = self._task(task, iteration)
             if state is _WARNING:
                 worst = state
             elif state is not _SUCCESS and state is not _SKIPPED:
                 return state
         return worst
 
-    def _parallel(self, tasks: Sequence[AnyTask], concurrent: int) -> RunState:
+    def _parallel(self, task: Parallel, iteration: str) -> RunState:
         worst = _SUCCESS
-        places = concurrent or len(tasks)
-        for task in tasks:  # those that began come first, since they began in this order
-            if places == 0 and task.id not in self._last:
+        places = task.concurrent or len(task.tasks)
+        for each in task.tasks:  # those that began come first, since they began in this order
+            if places == 0 and (each.id, iteration) not in self._last:
                 continue  # those that hold the places are not ended, so neither is the whole
-            state = self._task(task)
+            state = self._task(each, iteration)
             if state not in FINAL:
                 places -= 1
             if _GRAVITY[state] > _GRAVITY[worst]:
                 worst = state
         return worst
 
-    def _task(self, task: AnyTask) -> RunState:
-        run = self._last.get(task.id)
+    def _loop(self, task: ForEach, run: Run) -> RunState:
+        worst = _SUCCESS
+        places = task.concurrency_limit or run.rounds
+        failed = False
+        ended: list[tuple[RunState, int]] = []
+        for number in run.open_rounds():  # those that began come first
+            iteration = into_round(run.id.iteration, number)
+            if (task.tasks[0].id, iteration) not in self._last:
+                if self._killing:
+                    worst = max(worst, _KILLED, key=_GRAVITY.__getitem__)
+                if self._killing or failed or places == 0:
+                    break
+            state = self._sequence(task.tasks, iteration)
+            if state in FINAL:
+                failed = failed or state is _FAILED
+                ended.append((state, number))
+            else:
+                places -= 1
+            if _GRAVITY[state] > _GRAVITY[worst]:
+                worst = state
+        self._settle(task, run, ended)
+        return worst
+
+    def _settle(self, task: ForEach, run: Run, ended: Sequence[tuple[RunState, int]]) -> None:
+        """Of the rounds that ended those are kept that the loop's own end is told by: the first failure, and the
+        first warning."""
+        if self._killing or self._full:
+            return
+        first: dict[RunState, tuple[datetime, int]] = {}
+        for state, number in ended:
+            cause = earliest_cause(task.tasks, self._last, state, into_round(run.id.iteration, number))
+            if cause is not None and (state not in first or cause[0] < first[state][0]):
+                first[state] = cause[0], number
+        kept = {number for _, number in first.values()}
+        self._effects += [Settle(run.id, task, number) for _, number in ended if number not in kept]
+
+    def _task(self, task: AnyTask, iteration: str) -> RunState:
+        run = self._last.get((task.id, iteration))
         if run is not None and run.state in FINAL:
             return run.state
         if run is None:
             if self._killing:
                 return _KILLED  # it never begins
+            if self._left <= 0:
+                self._full = True
+                return _FAILED  # nor does it
+            self._left -= 1
             if task.disabled:
-                self._effects.append(Skip(RunId(task.id)))
+                self._effects.append(Skip(RunId(task.id, iteration)))
                 return _SKIPPED
-            run = self._begin(RunId(task.id), task)
+            run = self._begin(RunId(task.id, iteration), task)
         elif isinstance(task, Task):
             return self._leaf(task, run)
         elif run.state is _CREATED:
-            return self._condition(task, run)
+            return self._choice(task, run)
+        return self._inside(task, run)
+
+    def _inside(self, task: AnyTask, run: Run) -> RunState:
+        """Flow control, as far as it is known what is to run of it; and a leaf that has just begun."""
         if isinstance(task, Parallel):
-            return self._control(task, run, self._parallel(task.tasks, task.concurrent))
-        if isinstance(task, If) and run.branch is not None:
-            return self._control(task, run, self._sequence(task.then if run.branch == "then" else task.otherwise))
+            return self._control(task, run, self._parallel(task, run.id.iteration))
+        if isinstance(task, Sequential):
+            return self._control(task, run, self._sequence(task.tasks, run.id.iteration))
+        if isinstance(task, ForEach) and run.rounds is not None:
+            return self._control(task, run, self._loop(task, run))
+        if isinstance(task, If | Switch) and run.branch is not None:
+            return self._control(task, run, self._sequence(task.children[run.branch], run.id.iteration))
         return _RUNNING
 
     def _begin(self, id: RunId, task: AnyTask) -> Run:
@@ -178,13 +237,13 @@ class _Walk:
             if self._killing and run.state is not _KILLING:
                 self._effects.append(Kill(run.id, job=False))
             return state
-        message = first_cause(inside(task), self._last, state)
+        message = cause_inside(task, run, self._last, state) or (_FULL if self._full and state is not _SUCCESS else "")
         if state is _FAILED:
             return self._fail(task, run, "", message)
         return self._end(run, state, "KILLED" if state is _KILLED else "", message)
 
-    def _condition(self, task: AnyTask, run: Run) -> RunState:
-        """An If whose branch is not chosen yet."""
+    def _choice(self, task: AnyTask, run: Run) -> RunState:
+        """An If, Switch or ForEach of which it is not known yet what is to run."""
         if self._killing:
             return self._end(run, _KILLED, "KILLED", "It was killed before it began.")
         if run.refused is not None:
@@ -260,13 +319,13 @@ class _Walk:
 
     def _end(self, run: Run, state: RunState, reason: str, message: str) -> RunState:
         self._effects.append(End(run.id, state, reason, message))
-        self._last[run.id.task_id] = replace(
+        self._last[run.id.task_id, run.id.iteration] = replace(
             run, state=state, reason=reason, message=message, ended_at=run.ended_at or self._now
         )
         return state
 
     def _next_attempt_at(self, task: Task, run: Run, failed_at: datetime) -> datetime | None:
-        if task.retry is None:
+        if task.retry is None or self._left <= 0:
             return None
         first = self._runs.get(run.id._replace(attempt=1), run)
         return next_attempt_at(task.retry, attempts=run.id.attempt, first_at=first.created_at, failed_at=failed_at)
@@ -283,7 +342,7 @@ class _Walk:
             message = self._execution.message if self._execution.state is ExecutionState.KILLING else self._killed_by()
         else:
             to = ExecutionState(state.value)
-            message = first_cause(self._flow.tasks, self._last, state)
+            message = first_cause(self._flow.tasks, self._last, state) or (_FULL if self._full else "")
         if to is not self._execution.state:
             self._effects.append(Move(to, message))
 

@@ -2,13 +2,17 @@
 
 A task run is one attempt of one task of an execution. A leaf's does its work as a
 job: while the job waits, is held and runs, the task run stays CREATED, and where it
-really is is read from the job. Flow control (Parallel, If) has no job: its run is
-RUNNING as long as anything inside of it is. A failed attempt that another one will
-follow is RETRYING until that one begins.
+really is is read from the job. Flow control (Parallel, If, ForEach …) has no job: its
+run is RUNNING as long as anything inside of it is. A failed attempt that another one
+will follow is RETRYING until that one begins.
+
+A task inside of a ForEach has a task run for each round: "2/0" is the first round of
+the inner loop in the third round of the outer one.
 
 The rules of execution_step.py make no move that is not in TABLE, and a test looks.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -56,8 +60,13 @@ class RunId(NamedTuple):
     """Which task run of an execution: unique, so that a step done twice begins nothing twice."""
 
     task_id: str
-    iteration: str = ""  # the round of a loop; empty: no loop
+    iteration: str = ""  # the rounds of the loops around it, the outermost first, from 0: "2/0"; empty: no loop
     attempt: int = 1
+
+
+def into_round(iteration: str, number: int) -> str:
+    """The iteration of what is inside of a round of a loop that has this iteration itself."""
+    return f"{iteration}/{number}" if iteration else str(number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +96,21 @@ class Run:
     created_at: datetime
     state: RunState = RunState.CREATED
     ended_at: datetime | None = None  # also set while RETRYING: when the attempt failed
-    branch: str | None = None  # If: "then" or "else"; None: not decided, or no If
+    branch: str | None = None  # If, Switch: which of its `children` runs; None: not decided, or neither
+    rounds: int | None = None  # ForEach: how many it has; None: not known yet, or no ForEach
+    rounds_over: int = 0  # ForEach: bit n is set when nothing of round n needs to be looked at any more
+    over: bool = False  # it belongs to such a round, and is loaded no more
     job: JobView | None = None  # a leaf's; None: flow control, or not queued
     wait_limit: timedelta | None = None  # how long its job may wait in the queue (workerGroup.timeout)
     again_at: datetime | None = None  # CREATED without a job: when to try again
     refused: Refused | None = None  # found when it began; never kept, since the same transaction ends the run
     reason: str = ""
     message: str = ""
+
+    def open_rounds(self) -> Iterator[int]:
+        """The rounds of a ForEach that are not over, in order; from some on they have not begun."""
+        left = ((1 << (self.rounds or 0)) - 1) & ~self.rounds_over
+        while left:
+            lowest = left & -left
+            yield lowest.bit_length() - 1
+            left ^= lowest
