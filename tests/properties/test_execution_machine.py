@@ -158,8 +158,8 @@ class ExecutionMachine(RuleBasedStateMachine):
                 if any(self.state(one, each) not in (*task_run.FINAL, None) for one in inside)
             ]
             assert not task.concurrency_limit or len(live_rounds) <= task.concurrency_limit
-            for each in iterations:
-                self.in_order(task.tasks, each)
+            for here in iterations:
+                self.in_order(task.tasks, here)
         else:
             self.in_order(tuple(inside), iteration)
         if run is not None and run.state in task_run.FINAL:

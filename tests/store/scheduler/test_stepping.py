@@ -153,7 +153,7 @@ async def test_a_final_state_never_changes(stage: Stage) -> None:
     connection = stage.store.connection
     await connection.execute("UPDATE scheduler.task_run SET state = 'SUCCESS'")
     await connection.execute("UPDATE scheduler.execution SET state = 'KILLED'")
-    await move_executions(connection, [MovedRow(key, ["RUNNING"], "", None, None)])
+    await move_executions(connection, [MovedRow(key, ["RUNNING"], "", None, None, 0)])
     assert await stage.state(key) == "KILLED"
     await add_due(connection, [(key, await connection.fetchval("SELECT now()"))])
     assert (await stage.replica.step(key)).executions == [key]

@@ -5,14 +5,17 @@ in a row ever get the memory. The work is counted in characters and elements tha
 were looked at, so a rendering has an end in time as well.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from farhand.kernel.expressions.errors import ExpressionError
+from farhand.kernel.expressions.errors import ExpressionError, VariablesTooDeep
 
 LIMIT = 256 * 1024  # characters of one value, bytes of one rendered text
 WORK = 16 * 1024 * 1024  # what one rendering may look at; a second or less
 STEP = 20  # what any step costs, in the same unit
 MOST_BITS = 256  # of a whole number
+MOST_VARIABLES = 10  # that name one another in a row
 
 
 class Budget:
@@ -21,12 +24,26 @@ class Budget:
     def __init__(self, limit: int = LIMIT, work: int = WORK) -> None:
         self.limit = limit
         self._work = work
+        self._variables = 0
 
     def work(self, units: int) -> None:
         """Pay for looking at so much."""
         self._work -= units
         if self._work < 0:
             raise ExpressionError("the expressions do too much work: make them simpler, or let a script do it")
+
+    @contextmanager
+    def variable(self, name: str) -> Iterator[None]:
+        """Render a variable, which another one may have named."""
+        self._variables += 1
+        try:
+            if self._variables > MOST_VARIABLES:
+                raise VariablesTooDeep(
+                    f"variables name one another more than {MOST_VARIABLES} deep, or in a circle: `{name}` is one"
+                )
+            yield
+        finally:
+            self._variables -= 1
 
     def room(self, size: int) -> None:
         """Ask for a value of so many characters or elements, before it is made."""

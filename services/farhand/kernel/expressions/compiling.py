@@ -18,13 +18,16 @@ from jinja2.parser import Parser
 
 from farhand.kernel.expressions import operators
 from farhand.kernel.expressions.budget import MOST_BITS, STEP, Budget
-from farhand.kernel.expressions.errors import ExpressionError, UndefinedName, joined, undefined
+from farhand.kernel.expressions.deep import templates_of
+from farhand.kernel.expressions.errors import ExpressionError, UndefinedName, VariablesTooDeep, joined, undefined
 from farhand.kernel.expressions.filters import FILTERS, MISSING, TESTS, Function
+from farhand.kernel.expressions.template import is_template, parse
 from farhand.kernel.expressions.values import text_of
 from farhand.kernel.names import near_matches, shown
 
 Step = Callable[[Mapping[str, Any], Budget], Any]
 
+VARIABLES = "vars"  # the name of the scope whose values may be templates
 CACHED = 512  # expressions
 MOST_STEPS_DEEP = 100  # a step is two calls of Python, which allows about a thousand
 _ENVIRONMENT = Environment(autoescape=False)  # its lexer's rules, nothing else: no template is ever made by it
@@ -45,7 +48,7 @@ class Expression:
         """Its value in a scope. Raises ExpressionError: UndefinedName as it is, others showing the expression."""
         try:
             return self.step(scope, budget)
-        except UndefinedName:
+        except (UndefinedName, VariablesTooDeep):
             raise
         except ExpressionError as error:
             raise _of(self.source, error) from None
@@ -322,7 +325,39 @@ def _lookup(name: str, keys: Sequence[Step | str | int]) -> Step:
             raise undefined(name, "", name, scope)
         return _choose(scope[name], name, keys, scope, budget)
 
-    return lookup
+    return _variable(lookup, name, keys) if name == VARIABLES else lookup
+
+
+def _variable(lookup: Step, name: str, keys: Sequence[Step | str | int]) -> Step:
+    """A variable of the flow may hold expressions itself, which are rendered when it is used, in the same scope. What
+    they come to is not looked at again: a value that somebody gave never becomes an expression."""
+    said = reduce(joined, [key for key in keys if isinstance(key, str | int)], name)
+
+    def variable(scope: Mapping[str, Any], budget: Budget) -> Any:
+        value = lookup(scope, budget)
+        if isinstance(value, dict | list):
+            budget.measure(value)
+        if next(templates_of(value), None) is None:
+            return value
+        try:
+            with budget.variable(said):
+                return _rendered(value, scope, budget)
+        except VariablesTooDeep:
+            raise
+        except ExpressionError as error:
+            raise type(error)(f"{error.message} (in `{said}`)") from None
+
+    return variable
+
+
+def _rendered(value: Any, scope: Mapping[str, Any], budget: Budget) -> Any:
+    if isinstance(value, str):
+        return parse(value).render(scope, budget) if is_template(value) else value
+    if isinstance(value, dict):
+        return {key: _rendered(item, scope, budget) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rendered(item, scope, budget) for item in value]
+    return value
 
 
 def _chosen(value: Step, keys: Sequence[Step | str | int]) -> Step:

@@ -23,6 +23,10 @@ class UndefinedName(ExpressionError):
     """A name that is not there: `default`, `??` and `is defined` are for these."""
 
 
+class VariablesTooDeep(ExpressionError):
+    """Variables name one another too deep, or in a circle."""
+
+
 def undefined(path: str, parent: str, name: object, there: Iterable[object]) -> UndefinedName:
     """`inputs.nmae` is not defined; inputs has name, size. Did you mean `inputs.name`?"""
     names = sorted(each for each in there if isinstance(each, str))

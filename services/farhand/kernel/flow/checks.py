@@ -11,14 +11,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from farhand.kernel.expressions import is_template, templates_of
+from farhand.kernel.expressions import ExpressionError, is_template, parse, templates_of
 from farhand.kernel.flow.declarations import FLOW, Declaration
 from farhand.kernel.flow.defaults import TASKS_ALONE, Inheritance, matches
 from farhand.kernel.flow.inputs import check_default, check_values
 from farhand.kernel.flow.model import CONTROL, Flow, Input, PluginDefault, Task, Trigger
 from farhand.kernel.flow.problem import Problem, Severity
 from farhand.kernel.flow.source import MOST_PROBLEMS, Path, Source, path_text
-from farhand.kernel.flow.templates import TemplateCheck
+from farhand.kernel.flow.templates import TemplateCheck, circle_of
 from farhand.kernel.flow.types import BUILT_IN, SCHEDULE, TRIGGERS, KnownTypes
 from farhand.kernel.flow.types.properties import Properties
 from farhand.kernel.flow.wording import at, known_names, told
@@ -30,7 +30,8 @@ _COMMON = frozenset(known_names(Task))
 _COMMON_TO_TRIGGERS = frozenset(known_names(Trigger))
 _POLLING = ("interval", "timeout", "allowConcurrent", "workerGroup")
 _LISTS = ("tasks", "errors")  # of a flow
-_INSIDE = ("tasks", "then", "else")  # of flow control
+_INSIDE = ("tasks", "then", "else", "defaults")  # of flow control, beside the lists of `cases`
+_CHOSEN_BY = ("condition", "value", "values")  # what the scheduler renders of it
 
 
 def _tasks(data: Mapping[str, Any]) -> Iterator[tuple[Path, Mapping[str, Any]]]:
@@ -44,6 +45,8 @@ def _tasks(data: Mapping[str, Any]) -> Iterator[tuple[Path, Mapping[str, Any]]]:
             yield path, value
             if value.get("type") in CONTROL:
                 waiting += [((*path, name), value[name]) for name in reversed(_INSIDE) if name in value]
+                if isinstance(cases := value.get("cases"), dict):
+                    waiting += [((*path, "cases", name), inside) for name, inside in reversed(cases.items())]
 
 
 def too_many_tasks(source: Source) -> Problem | None:
@@ -119,6 +122,7 @@ class Checks:
             self._trigger_inputs(path, trigger)
             self._trigger_templates(path, trigger)
         self._texts(templates, ("workerGroup", "key"), at_scheduler=True)
+        self._variables(templates)
         for index in self._defaults:
             self._group(("pluginDefaults", index, "values"), at(self._data, ("pluginDefaults", index, "values")))
             self._texts(templates, ("pluginDefaults", index, "values"), at_scheduler=False)
@@ -148,9 +152,8 @@ class Checks:
 
     def _flow(self) -> None:
         self._group((), self._data)
-        for name in ("labels", "variables"):
-            for path, _ in self._found_templates((name,)):
-                self._tell(path, "is kept as it is: expressions are not rendered here", Severity.WARNING)
+        for path, _ in self._found_templates(("labels",)):
+            self._tell(path, "is kept as it is: expressions are not rendered here", Severity.WARNING)
 
     def _useful(self, path: Path, pattern: str) -> None:
         """A default that nothing will ever inherit is a mistake, most likely."""
@@ -164,11 +167,11 @@ class Checks:
         for index, item in self._maps("inputs"):
             self._unique(ids, ("inputs", index), item)
             try:
-                violations = check_default(Input.model_validate(item))
+                wrong = check_default(Input.model_validate(item))
             except ValidationError:
                 continue
-            for violation in violations:
-                self._tell(("inputs", index, "defaults"), violation.description)
+            for where, what in wrong:
+                self._tell(("inputs", index, "defaults", *where), what)
             for path, _ in self._found_templates(("inputs", index, "defaults")):
                 self._tell(path, "must be a value: expressions are not rendered here")
 
@@ -272,13 +275,36 @@ class Checks:
         self._tell(path, f"{path_text(where)} {message} (it comes from the plugin defaults of {declaration.name})")
 
     def _templates(self, check: TemplateCheck, path: Path, task: Mapping[str, Any]) -> None:
-        """The expressions of what is rendered: properties on the worker, groups and conditions by the scheduler."""
+        """The expressions of what is rendered: properties on the worker, groups and flow control by the scheduler."""
+        around = [type_name for type_name in self._types_around(path) if type_name in CONTROL]
         if task.get("type") in CONTROL:
-            self._texts(check, (*path, "condition"), at_scheduler=True)
+            for name in _CHOSEN_BY:
+                self._texts(check, (*path, name), at_scheduler=True, around=around)
             return
-        self._texts(check, (*path, "workerGroup", "key"), at_scheduler=True)
+        self._texts(check, (*path, "workerGroup", "key"), at_scheduler=True, around=around)
         for name in task.keys() - _COMMON:
-            self._texts(check, (*path, name), at_scheduler=False)
+            self._texts(check, (*path, name), at_scheduler=False, around=around)
+
+    def _types_around(self, path: Path) -> Iterator[Any]:
+        """The types of all maps that hold what is there."""
+        value: Any = self._data
+        for step in path[:-1]:
+            value = value[step]
+            if isinstance(value, dict):
+                yield value.get("type")
+
+    def _variables(self, check: TemplateCheck) -> None:
+        """Variables may hold expressions, which are rendered where they are used; hence in no circle."""
+        self._texts(check, ("variables",), at_scheduler=False)
+        variables = at(self._data, ("variables",))
+        names: dict[str, set[str]] = {}
+        for name, value in variables.items() if isinstance(variables, dict) else ():
+            with suppress(ExpressionError):
+                named = [found for _, text in templates_of(value) for found in parse(text).names if found[0] == "vars"]
+                names[name] = {each for found in named for each in (found[1:2] or variables)}
+        if circle := circle_of(names):
+            around = " → ".join(path_text([name]) for name in circle)
+            self._tell(("variables", circle[0]), f"variables name one another in a circle: {around}")
 
     def _trigger_templates(self, path: Path, trigger: Mapping[str, Any]) -> None:
         """A trigger has no execution yet: all know the flow alone, and its inputs what it saw."""
@@ -289,7 +315,9 @@ class Checks:
             check = TemplateCheck.of_trigger(self._data, "response") if name == "responseCondition" else flow
             self._texts(check, (*path, name), at_scheduler=False)
 
-    def _texts(self, check: TemplateCheck, path: Path, *, at_scheduler: bool) -> None:
+    def _texts(
+        self, check: TemplateCheck, path: Path, *, at_scheduler: bool, around: Collection[str] = CONTROL
+    ) -> None:
         """All templates there, however deep."""
         for where, text in self._found_templates(path):
             self._expressions += text.count("{{")
@@ -297,7 +325,7 @@ class Checks:
                 self._tell(where, f"the flow holds more than {MOST_EXPRESSIONS} expressions")
                 raise _Enough
             names = len(self._warnings) <= MOST_PROBLEMS
-            for message, severity in check.of(text, names=names, at_scheduler=at_scheduler):
+            for message, severity in check.of(text, names=names, at_scheduler=at_scheduler, around=around):
                 self._tell(where, message, severity)
 
     def _found_templates(self, path: Path) -> Iterator[tuple[Path, str]]:

@@ -1,7 +1,8 @@
 """Inputs of an execution: checked when it is created, all at once.
 
-A text is taken for every type, for that is what `--input size=5` gives. Values are
-JSON afterwards: dates and durations stay texts, dates in one form.
+A text is taken for every type, for that is what `--input size=5` gives; of a JSON or
+ARRAY it is the JSON text, so that a JSON that is a text itself comes in quotes. Values
+are JSON afterwards: dates and durations stay texts, dates in one form.
 """
 
 import math
@@ -12,17 +13,27 @@ from typing import Any
 
 from farhand.kernel.durations import parse_duration
 from farhand.kernel.errors import Violation
-from farhand.kernel.flow.model import LONGEST_DURATION, Flow, Input, InputType
-from farhand.kernel.flow.source import path_text
+from farhand.kernel.exact_json import LARGEST_INTEGER, check_json, read_json
+from farhand.kernel.expressions.values import plain
+from farhand.kernel.flow.model import LONGEST_DURATION, Flow, Input, InputType, ItemType, as_text
+from farhand.kernel.flow.source import Path, path_text
 from farhand.kernel.kinds import kind
 from farhand.kernel.names import near_matches, shown
 
-LARGEST_INTEGER = 1 << 53  # beyond it JSON's numbers are no longer exact
+MOST_TOLD = 20  # values of a SELECT that a message lists, and items of an ARRAY of which it is told what is wrong
 _INTEGER = re.compile(r"[-+]?[0-9]{1,20}")
 
 
 class _Wrong(Exception):
-    """A value is not what the input takes."""
+    """A value, or an item of it, is not what the input takes."""
+
+
+class _WrongItems(Exception):
+    """Items of a value are not what the input takes: what is wrong with each, by its number."""
+
+    def __init__(self, items: Mapping[int, str]) -> None:
+        super().__init__()
+        self.items = items
 
 
 def check_inputs(flow: Flow, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Violation]]:
@@ -56,25 +67,36 @@ def _checked(inputs: Sequence[Input], given: Mapping[str, Any]) -> tuple[dict[st
             value = each.defaults
         if value is None:
             if each.required:
-                violations.append(Violation(f"inputs.{each.id}", f"is required: {_WANTED[each.type]}"))
+                violations.append(Violation(f"inputs.{each.id}", f"is required: {_wanted(each)}"))
             values[each.id] = None
             continue
-        try:
-            values[each.id] = _CONVERSIONS[each.type](value)
-        except _Wrong as error:
-            violations.append(Violation(f"inputs.{each.id}", str(error)))
+        values[each.id], wrong = _converted(each, value)
+        violations += [Violation(path_text(("inputs", each.id, *where)), what) for where, what in wrong]
     return values, violations
 
 
-def check_default(of: Input) -> list[Violation]:
-    """What is wrong with an input's own default."""
-    if of.defaults is None:
-        return []
+def check_default(of: Input) -> list[tuple[Path, str]]:
+    """What is wrong with an input's own default, and with which item of it."""
+    return [] if of.defaults is None else _converted(of, of.defaults)[1]
+
+
+def _converted(of: Input, value: Any) -> tuple[Any, list[tuple[Path, str]]]:
+    """The value as the input has it, and what is wrong with it."""
     try:
-        _CONVERSIONS[of.type](of.defaults)
+        match of.type:
+            case InputType.SELECT:
+                return _selected(of, value), []
+            case InputType.ARRAY:
+                return _array(of, value), []
+            case _:
+                return _CONVERSIONS[of.type](value), []
+    except _WrongItems as error:
+        wrong: list[tuple[Path, str]] = [((index,), what) for index, what in error.items.items()]
+        if len(wrong) > MOST_TOLD:
+            wrong = [*wrong[:MOST_TOLD], ((), f"has {len(wrong) - MOST_TOLD} more items that are wrong")]
+        return None, wrong
     except _Wrong as error:
-        return [Violation("defaults", str(error))]
-    return []
+        return None, [((), str(error))]
 
 
 _WANTED: Mapping[InputType, str] = {
@@ -84,7 +106,18 @@ _WANTED: Mapping[InputType, str] = {
     InputType.BOOLEAN: "true or false",
     InputType.DATETIME: "a date and time with its offset, such as 2026-01-31T08:00:00Z",
     InputType.DURATION: "a duration such as PT1M30S",
+    InputType.JSON: "JSON",
+    InputType.ARRAY: "a JSON list such as [1, 2]",
 }
+
+
+def _wanted(of: Input) -> str:
+    return f"one of {_listed(of.values)}" if of.type is InputType.SELECT else _WANTED[of.type]
+
+
+def _listed(values: Sequence[str]) -> str:
+    more = f" and {len(values) - MOST_TOLD} more" if len(values) > MOST_TOLD else ""
+    return ", ".join(map(shown, values[:MOST_TOLD])) + more
 
 
 def _wrong(type: InputType, value: Any) -> _Wrong:
@@ -158,6 +191,46 @@ def _duration(value: Any) -> str:
     return value.strip()
 
 
+def _json(value: Any) -> Any:
+    try:
+        if isinstance(value, str):
+            return read_json(value)
+        check_json(value)
+    except ValueError as error:
+        raise _Wrong(str(error)) from None
+    return value
+
+
+def _selected(of: Input, value: Any) -> str:
+    text = as_text(plain(value) if isinstance(value, float) and math.isfinite(value) else value)
+    if not isinstance(text, str):
+        raise _Wrong(f"must be one of {_listed(of.values)}, not {kind(value)}")
+    if text not in of.values:
+        near = near_matches(text, of.values)
+        hint = f". Did you mean {' or '.join(map(shown, near))}?" if near else ""
+        raise _Wrong(f"must be one of {_listed(of.values)}, not {shown(text)}{hint}")
+    return text
+
+
+def _array(of: Input, value: Any) -> list[Any]:
+    items = _json(value)
+    if not isinstance(items, list):
+        raise _Wrong(f"must be {_WANTED[InputType.ARRAY]}, not {kind(items)}")
+    if of.item_type in (None, ItemType.JSON):
+        return items  # a text among them is a text, and not JSON once more
+    convert = _CONVERSIONS[InputType(of.item_type)]
+    made: list[Any] = []
+    wrong: dict[int, str] = {}
+    for index, item in enumerate(items):
+        try:
+            made.append(convert(item))
+        except _Wrong as error:
+            wrong[index] = str(error)
+    if wrong:
+        raise _WrongItems(wrong)
+    return made
+
+
 _CONVERSIONS: Mapping[InputType, Callable[[Any], Any]] = {
     InputType.STRING: _string,
     InputType.INT: _int,
@@ -165,4 +238,6 @@ _CONVERSIONS: Mapping[InputType, Callable[[Any], Any]] = {
     InputType.BOOLEAN: _boolean,
     InputType.DATETIME: _datetime,
     InputType.DURATION: _duration,
+    InputType.JSON: _json,
 }
+"""Of the types of which nothing more needs to be known."""

@@ -436,9 +436,24 @@ class InputType(StrEnum):
     BOOLEAN = "BOOLEAN"
     DATETIME = "DATETIME"
     DURATION = "DURATION"
+    SELECT = "SELECT"
+    JSON = "JSON"
+    ARRAY = "ARRAY"
 
 
-_INPUTS_NOT_YET = ("SELECT", "JSON", "ARRAY", "SECRET")
+class ItemType(StrEnum):
+    """What the items of an ARRAY are."""
+
+    STRING = "STRING"
+    INT = "INT"
+    FLOAT = "FLOAT"
+    BOOLEAN = "BOOLEAN"
+    DATETIME = "DATETIME"
+    DURATION = "DURATION"
+    JSON = "JSON"
+
+
+_INPUTS_NOT_YET = ("SECRET",)
 
 
 def _input_type(name: Any) -> Any:
@@ -457,6 +472,22 @@ class Input(Part):
     required: bool = Field(True, description="An execution without it is refused, unless there are defaults.")
     defaults: Any = Field(None, description="The value where none is given.")
     description: Text | None = Field(None, description="For people.")
+    values: Annotated[tuple[Annotated[Text, BeforeValidator(as_text), SCALAR_SCHEMA], ...], Field(strict=False)] = (
+        Field((), max_length=1000, description="SELECT: what may be chosen.")
+    )
+    item_type: Annotated[ItemType | None, Field(strict=False)] = Field(
+        None, description="ARRAY: what its items are; JSON unless said."
+    )
+
+    @model_validator(mode="after")
+    def _fits_its_type(self) -> "Input":
+        if self.type is InputType.SELECT and not self.values:
+            raise ValueError("a SELECT needs values: the texts that may be chosen")
+        if self.values and self.type is not InputType.SELECT:
+            raise ValueError(f"values are for SELECT, not for {self.type}")
+        if self.item_type is not None and self.type is not InputType.ARRAY:
+            raise ValueError(f"itemType is for ARRAY, not for {self.type}")
+        return self
 
 
 class Behavior(StrEnum):

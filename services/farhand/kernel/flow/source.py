@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from farhand.kernel.exact_json import LARGEST_INTEGER
 from farhand.kernel.flow.problem import Problem
 from farhand.kernel.names import shown
 from farhand.kernel.nesting import MOST_LEVELS
@@ -21,7 +22,6 @@ from farhand.kernel.nesting import MOST_LEVELS
 LARGEST = 1 << 20  # bytes
 MOST_VALUES = 50_000  # scalars, lists and maps
 MOST_PROBLEMS = 100  # that are told; a file with more is no flow
-LARGEST_INTEGER = 1 << 53  # beyond it JSON's numbers are no longer exact
 
 Path = tuple[str | int, ...]
 Place = tuple[int, int]

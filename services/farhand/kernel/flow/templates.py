@@ -8,16 +8,17 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from farhand.kernel.expressions import ExpressionError, parse
+from farhand.kernel.flow.model import CONTROL, FOR_EACH
 from farhand.kernel.flow.problem import Severity
 from farhand.kernel.flow.source import path_text
 from farhand.kernel.names import near_matches
 
-_OPEN = frozenset({"labels", "trigger", "envs"})  # what they hold is known when they are rendered
+_OPEN = frozenset({"labels", "trigger", "envs", "parent", "parents"})  # what they hold is known when they are rendered
 _FIXED: Mapping[str, Collection[str]] = {
     "flow": ("id", "namespace", "revision", "tenantId"),
     "execution": ("id", "startDate", "state"),
     "task": ("id", "type"),
-    "taskrun": ("id", "startDate", "attemptsCount"),
+    "taskrun": ("id", "startDate", "attemptsCount", "value", "iteration"),
 }
 
 
@@ -45,10 +46,13 @@ class TemplateCheck:
         """For what is rendered for a trigger, before there is an execution."""
         return cls({"flow": _FIXED["flow"], "vars": _variables(data)}, ("labels", "envs", *also))
 
-    def of(self, text: str, *, names: bool, at_scheduler: bool) -> Iterator[tuple[str, Severity]]:
+    def of(
+        self, text: str, *, names: bool, at_scheduler: bool, around: Collection[str] = CONTROL
+    ) -> Iterator[tuple[str, Severity]]:
         """What is wrong with a template: whether it can be read, and, if `names`, whether what it names is there.
 
-        `at_scheduler`: it is rendered there, where no worker's `envs` are.
+        `at_scheduler`: it is rendered there, where no worker's `envs` are. `around`: the types of the flow control
+        that the task stands in.
         """
         try:
             named = parse(text).names
@@ -56,7 +60,7 @@ class TemplateCheck:
             yield error.message, Severity.ERROR
             return
         for name in sorted(named if names else ()):
-            if why := self._why_not(name, at_scheduler):
+            if why := self._why_not(name, at_scheduler) or _why_not_there(name, around):
                 yield why, Severity.WARNING
 
     def _why_not(self, name: tuple[str, ...], at_scheduler: bool) -> str:
@@ -72,6 +76,15 @@ class TemplateCheck:
         return ""
 
 
+def _why_not_there(name: tuple[str, ...], around: Collection[str]) -> str:
+    """What is there only inside of flow control."""
+    if name[0] in ("parent", "parents") and not around:
+        return f"`{name[0]}` is there only inside of flow control"
+    if name[:2] in (("taskrun", "value"), ("taskrun", "iteration")) and FOR_EACH not in around:
+        return f"`{path_text(name[:2])}` is there only inside of a ForEach"
+    return ""
+
+
 def _variables(data: Mapping[str, Any]) -> list[str]:
     variables = data.get("variables")
     return list(variables) if isinstance(variables, dict) else []
@@ -80,3 +93,22 @@ def _variables(data: Mapping[str, Any]) -> list[str]:
 def _hint(name: str, there: Collection[str]) -> str:
     near = near_matches(name, there)
     return f". Did you mean {' or '.join(f'`{each}`' for each in near)}?" if near else ""
+
+
+def circle_of(names: Mapping[str, Collection[str]]) -> list[str]:
+    """Names of which each names the next, and the last is the first again; empty: there are none. The first that is
+    found in the order of the source, so that a flow is always told the same."""
+    done: set[str] = set()
+    for first in names:
+        path: list[str] = []
+        waiting = [(first, 0)]
+        while waiting:
+            name, depth = waiting.pop()
+            del path[depth:]
+            if name in path:
+                return [*path[path.index(name) :], name]
+            if name not in done and name in names:
+                path.append(name)
+                waiting += [(each, depth + 1) for each in sorted(names[name])]
+            done.add(name)
+    return []

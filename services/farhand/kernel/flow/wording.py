@@ -126,7 +126,8 @@ def _unknown(path: Path, data: Any, root: type[BaseModel], whose: str) -> str:
     owner: type[BaseModel] = root
     if holder := next((step for step in reversed(path[:-1]) if isinstance(step, str)), None):
         type_name = str(at(data, path[:-1]).get("type"))
-        control = None if holder in _PARTS else model.CONTROL.get(type_name)
+        in_case = "cases" in path[:-1] and path[path.index("cases") + 1] == holder  # whatever the case is called
+        control = None if holder in _PARTS and not in_case else model.CONTROL.get(type_name)
         whose = holder if control is None else type_name
         owner = control or _PARTS.get(holder) or _inside(root, holder)
     if owner in model.CONTROL.values() and name in _LEAVES_ALONE:

@@ -62,6 +62,7 @@ class TaskRunRecord:
     started_at: datetime | None
     ended_at: datetime | None
     taken_from: int | None = None  # the execution that ran it, and its job; None: this one
+    rounds: int | None = None  # of a ForEach that knows them
 
 
 def shown_state(state: RunState, job: JobState | None, *, assigned: bool) -> RunState:

@@ -72,7 +72,8 @@ def step(flow: Flow, execution: Execution, runs: Mapping[RunId, Run], *, now: da
     """What follows now, in the order in which it is to be written; empty: nothing.
 
     `flow` is that of a plan, with all that its tasks inherit. `runs` are all task runs of the execution, each under
-    its id, save those that are `over`. Deterministic, and of an execution that has ended always empty. Costs time in proportion to the runs.
+    its id, save those that are `over`. Deterministic, and of an execution that has ended always empty. Costs time in
+    proportion to the runs.
     """
     if execution.state in execution_.FINAL or (execution.waits and execution.kill_at is None):
         return []
@@ -160,7 +161,7 @@ class _Walk:
 
     def _loop(self, task: ForEach, run: Run) -> RunState:
         worst = _SUCCESS
-        places = task.concurrency_limit or run.rounds
+        places = task.concurrency_limit or run.rounds or 0
         failed = False
         ended: list[tuple[RunState, int]] = []
         for number in run.open_rounds():  # those that began come first

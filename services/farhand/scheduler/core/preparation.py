@@ -4,7 +4,8 @@
     step(plan.flow, …)                              # the flow with all that its tasks inherit
     needs = plan.outputs_needed(task_id)            # load these
     prepared = prepare(plan, facts, declared)       # group, fallback, properties, context; or Refused
-    branch = choose_branch(plan, facts)             # the same for an If
+    branch = choose_branch(plan, facts)             # the same for an If or a Switch
+    values = loop_values(plan, facts)               # and for a ForEach
 
 A task inherits its plugin defaults, as they are declared now. Its worker group and
 fallback resolve over all levels (semantics.md, 2); a key that is an expression is
@@ -22,13 +23,25 @@ from pydantic import ValidationError
 
 from farhand.kernel.durations import parse_duration
 from farhand.kernel.errors import GroupDeleting, NotFound, TenantNotAllowed
-from farhand.kernel.expressions import ExpressionError, is_template, parse, render, select, templates_of, truthy
+from farhand.kernel.exact_json import read_json
+from farhand.kernel.expressions import (
+    ExpressionError,
+    is_template,
+    parse,
+    render,
+    render_deep,
+    select,
+    templates_of,
+    truthy,
+)
 from farhand.kernel.flow import (
     AnyTask,
+    Control,
     Declaration,
     Flow,
+    ForEach,
     If,
-    Parallel,
+    Switch,
     Task,
     around,
     inherit,
@@ -37,7 +50,8 @@ from farhand.kernel.flow import (
     of_flow,
     wait_timeout,
 )
-from farhand.kernel.flow.model import OnWorkerLost
+from farhand.kernel.flow.model import MOST_ROUNDS, OnWorkerLost
+from farhand.kernel.kinds import kind
 from farhand.kernel.names import check_group_key, group_key, shown
 from farhand.kernel.resolution import Resolved, resolve
 from farhand.scheduler.core.declared import Declared, Placement, Tenant, usable_group
@@ -45,6 +59,8 @@ from farhand.scheduler.core.flow_outline import Place, outline
 from farhand.scheduler.core.task_run import Refused, RunId
 
 EXPRESSION_FAILED = "EXPRESSION_FAILED"
+INVALID_VALUES = "INVALID_VALUES"
+TOO_MANY_ROUNDS = "TOO_MANY_ROUNDS"
 INVALID_TASK = "INVALID_TASK"
 PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
 UNKNOWN_WORKER_GROUP = "UNKNOWN_WORKER_GROUP"
@@ -67,11 +83,14 @@ class Facts:
     inputs: Mapping[str, Any]
     labels: Mapping[str, str]
     outputs: Mapping[str, Mapping[str, Any]]
-    """By task id: of those that a plan needs, that have a task run, and whose job ended. Without outputs: {}."""
+    """By task id: of those that a plan needs, that have a task run, and whose job ended. Without outputs: {}. Of a task
+    in loops around it that are not around this one: by the numbers of their rounds, {"0": …, "1": …}."""
     run: RunId
     run_id: str  # as people see it
     run_created_at: datetime
     trigger: Mapping[str, Any] | None = None
+    values: Sequence[Any] = ()
+    """Of the rounds that the task run is in, the outermost first, if the plan needs them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +110,8 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class _TaskPlan:
-    """What is the same for all task runs of a task. Of an If, the condition stands for key and properties."""
+    """What is the same for all task runs of a task. Of flow control, what it chooses by stands for key and
+    properties."""
 
     resolved: Resolved | None
     wait_limit: timedelta | None
@@ -121,12 +141,29 @@ class FlowPlan:
         self._tasks: dict[str, _TaskPlan | Refused] = {}
 
     def outputs_needed(self, task_id: str) -> frozenset[str]:
-        """The ids of the tasks whose outputs this one's templates name (an If: its condition)."""
-        planned = self.task(task_id)
-        if isinstance(planned, Refused):
-            return frozenset()
-        named = {name[1] if len(name) > 1 else _ALL for name in planned.here | planned.there if name[0] == "outputs"}
+        """The ids of the tasks whose outputs this one's templates name (flow control: what it chooses by)."""
+        named = {name[1] if len(name) > 1 else _ALL for name in self._named(task_id) if name[0] == "outputs"}
         return frozenset(self.places) if _ALL in named else frozenset(named & self.places.keys())
+
+    def values_needed(self, task_id: str) -> bool:
+        """Whether this one's templates name the value of a round that it is in."""
+        named = self.places[task_id].loops and self._named(task_id)
+        return any(
+            name[0] in ("parent", "parents") or (name[0] == "taskrun" and name[1:2] in ((), ("value",)))
+            for name in named or ()
+        )
+
+    def around(self, task_id: str) -> list[Place]:
+        """The places of the flow control around a task, the nearest first."""
+        found: list[Place] = []
+        while parent := self.places[task_id].parent:
+            found.append(self.places[parent])
+            task_id = parent
+        return found
+
+    def _named(self, task_id: str) -> Names:
+        planned = self.task(task_id)
+        return frozenset() if isinstance(planned, Refused) else planned.here | planned.there
 
     def task(self, task_id: str) -> _TaskPlan | Refused:
         """What is known of a task before any execution is looked at."""
@@ -138,12 +175,12 @@ class FlowPlan:
         if why := self._wrong.get(task.id):
             return Refused(INVALID_TASK, f"With the plugin defaults that it inherits it is no task any more: {why}")
         try:
-            if isinstance(task, If):
-                return _TaskPlan(None, None, None, _names("condition", task.condition), frozenset())
-            assert isinstance(task, Task) and isinstance(written, Task)
+            if not isinstance(task, Task):
+                return _TaskPlan(None, None, None, self._names_of(*_chosen_by(task)), frozenset())
+            assert isinstance(written, Task)
             resolved = resolve(levels(written, self._declarations))
-            there: Names = frozenset().union(*(_names(path, text) for path, text in templates_of(task.properties)))
-            here = _names("workerGroup.key", resolved.key)
+            there = self._names_of(*templates_of(task.properties))
+            here = self._names_of(("workerGroup.key", resolved.key))
         except ExpressionError as error:
             return Refused(EXPRESSION_FAILED, error.message)
         limit = wait_timeout(written, self._declarations)
@@ -154,19 +191,31 @@ class FlowPlan:
         return tuple(self._sound_one(task) for task in tasks)
 
     def _sound_one(self, task: AnyTask) -> AnyTask:
-        match task:
-            case Parallel():
-                return task.model_copy(update={"tasks": self._sound(task.tasks)})
-            case If():
-                branches = {"then": self._sound(task.then), "otherwise": self._sound(task.otherwise)}
-                return task.model_copy(update=branches)
-            case Task():
-                try:
-                    return inherit(task, self._declarations)
-                except ValidationError as error:
-                    first = error.errors()[0]
-                    self._wrong[task.id] = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-                    return task
+        if not isinstance(task, Task):
+            return task.with_tasks(self._sound)
+        try:
+            return inherit(task, self._declarations)
+        except ValidationError as error:
+            first = error.errors()[0]
+            self._wrong[task.id] = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            return task
+
+    def _names_of(self, *texts: tuple[str, str]) -> Names:
+        """What texts, each with its path, name, and what the variables name that they name. Raises ExpressionError."""
+        names: set[tuple[str, ...]] = set()
+        waiting = [name for path, text in texts for name in _names(path, text)]
+        while waiting:
+            name = waiting.pop()
+            if name in names:
+                continue
+            names.add(name)
+            if name[0] == "vars":
+                value: Any = self.flow.variables
+                for step in name[1:]:
+                    value = value.get(step) if isinstance(value, Mapping) else value
+                for path, text in templates_of(value, ".".join(name)):
+                    waiting += _names(path, text)
+        return frozenset(names)
 
 
 def plan_flow(flow: Flow, tenant: str, declared: Declared) -> FlowPlan:
@@ -238,16 +287,63 @@ def too_large(size: int, limit: int, prepared: Prepared) -> Refused:
 
 
 def choose_branch(plan: FlowPlan, facts: Facts) -> str | Refused:
-    """Of the If `facts.run`: "then" or "else". Refused: EXPRESSION_FAILED."""
+    """Which of its `children` an If or Switch `facts.run` takes. Refused: EXPRESSION_FAILED."""
     planned = plan.task(facts.run.task_id)
     if isinstance(planned, Refused):
         return planned
     task = plan.places[facts.run.task_id].task
-    assert isinstance(task, If)
+    assert isinstance(task, If | Switch)
+    ((path, text),) = _chosen_by(task)
     try:
-        return "then" if truthy(render(task.condition, _scope(plan, facts))) else "else"
+        chosen = render(text, _scope(plan, facts))
     except ExpressionError as error:
-        return Refused(EXPRESSION_FAILED, f"condition: {error.message}")
+        return Refused(EXPRESSION_FAILED, f"{path}: {error.message}")
+    if isinstance(task, If):
+        return "then" if truthy(chosen) else "else"
+    return f"cases.{chosen}" if chosen in task.cases else "defaults"
+
+
+def loop_values(plan: FlowPlan, facts: Facts) -> list[Any] | Refused:
+    """What the ForEach `facts.run` goes over. Refused: EXPRESSION_FAILED; INVALID_VALUES, where they are no list;
+    TOO_MANY_ROUNDS."""
+    planned = plan.task(facts.run.task_id)
+    if isinstance(planned, Refused):
+        return planned
+    task = plan.places[facts.run.task_id].task
+    assert isinstance(task, ForEach)
+    scope = _scope(plan, facts)
+    try:
+        if not isinstance(task.values, str):
+            return list(render_deep(list(task.values), scope))
+        text = render(task.values, scope)
+    except ExpressionError as error:
+        return Refused(EXPRESSION_FAILED, f"values: {error.message}")
+    try:
+        values = read_json(text)
+    except ValueError as error:
+        return Refused(INVALID_VALUES, f"values must come to a JSON list such as [1, 2]; what it came to {error}.")
+    if not isinstance(values, list):
+        return Refused(INVALID_VALUES, f"values must come to a JSON list such as [1, 2], not to {kind(values)}.")
+    if len(values) > MOST_ROUNDS:
+        return Refused(
+            TOO_MANY_ROUNDS,
+            f"values came to {len(values):,}; a loop has at most {MOST_ROUNDS:,} rounds. Give each more to do.",
+        )
+    return values
+
+
+def _chosen_by(task: Control) -> list[tuple[str, str]]:
+    """The templates by which flow control knows what is to run, with their paths."""
+    match task:
+        case If():
+            return [("condition", task.condition)]
+        case Switch():
+            return [("value", task.value)]
+        case ForEach():
+            values = task.values if isinstance(task.values, str) else list(task.values)
+            return list(templates_of(values, "values"))
+        case _:
+            return []
 
 
 def _place(key: str, resolved: Resolved, tenant: str, declared: Declared) -> Placement | Refused:
@@ -297,11 +393,23 @@ def _scope(plan: FlowPlan, facts: Facts) -> dict[str, Any]:
             "id": facts.run_id,
             "startDate": _iso(facts.run_created_at),
             "attemptsCount": run.attempt - 1,  # those before this one
+            **_round(facts, len(plan.places[run.task_id].loops)),
         },
     }
+    if around := plan.around(run.task_id):
+        scope["parents"] = [{"taskrun": _round(facts, len(place.loops))} for place in around]
+        scope["parent"] = scope["parents"][0]
     if facts.trigger is not None:
         scope["trigger"] = facts.trigger
     return scope
+
+
+def _round(facts: Facts, depth: int) -> dict[str, Any]:
+    """What `taskrun` tells of the innermost round of what stands in so many loops."""
+    if depth == 0:
+        return {}
+    value = facts.values[depth - 1] if facts.values else None
+    return {"value": value, "iteration": int(facts.run.iteration.split("/")[depth - 1])}
 
 
 def _names(path: str, text: str) -> Names:

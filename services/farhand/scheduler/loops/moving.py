@@ -7,15 +7,15 @@ the copy of the registry): `advance` stops there, and the caller, who holds many
 executions and asks for all of them at once, puts in what came of it and goes on.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from farhand.kernel.flow import Parallel
 from farhand.kernel.job_id import execution_id, task_run_id
 from farhand.scheduler.core import execution as states
 from farhand.scheduler.core.execution import (
+    NEEDS_NOTHING,
     Begin,
     BeginAgain,
     Effect,
@@ -29,13 +29,15 @@ from farhand.scheduler.core.execution import (
 from farhand.scheduler.core.execution_step import abandon, step
 from farhand.scheduler.core.job import JobState
 from farhand.scheduler.core.preparation import Facts, FlowPlan, Prepared
-from farhand.scheduler.core.task_run import JobView, Refused, Run, RunId, RunState
+from farhand.scheduler.core.task_run import JobView, Refused, Run, RunId, RunState, into_round
+from farhand.scheduler.loops.named_outputs import Named, Outputs
 from farhand.scheduler.store.executions import Found, Locked, MovedRow, RunRow
 from farhand.scheduler.store.queue import NewJob
 
 # Until a task run is tried again that can't be queued: the registry is away, or its queue has no room for it.
 AGAIN = timedelta(seconds=2)
-MOST_ROUNDS = 5_000  # of one step; more can only be a mistake, which must not stop the others
+MOST_TURNS = 5_000  # of one step between two begins; more can only be a mistake, which must not stop the others
+BEGINS_AT_ONCE = 50  # turns at which something begins, in one transaction; what is left is due at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +67,11 @@ class Moving:
     passed: list[str] = field(init=False)  # the states that the execution goes through
     ask: bool = field(init=False)  # the registry is to be asked
     changed: bool = field(init=False)
-    _rounds: int = field(init=False)
+    values: dict[RunId, Sequence[Any]] = field(init=False)  # of loops that know them since this step
+    _turns: int = field(init=False)
 
     def __post_init__(self) -> None:
+        self.outputs = Outputs(self.found)
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -76,7 +80,8 @@ class Moving:
         self.keys = {found.run.id: found.key for found in self.found}
         self.jobs, self.kills, self.overdue, self.wakes, self.passed = {}, [], [], [], []
         self.ask = self.changed = False
-        self._rounds = 0
+        self.values = {}
+        self._turns = 0
 
     def _as_found(self, run: Run) -> Run:
         return replace(run, again_at=None) if self.asked and run.again_at is not None else run
@@ -94,19 +99,21 @@ class Moving:
     def advance(self) -> list[Begin | BeginAgain]:
         """Do what follows, up to where something begins that needs the caller; empty: nothing follows any more."""
         assert self.plan is not None
-        while effects := step(self.plan.flow, self.execution, self.runs, now=self.locked.now):
-            self._rounds += 1
-            if self._rounds > MOST_ROUNDS:
-                raise RuntimeError(f"a step did not come to an end in {MOST_ROUNDS:,} rounds")
+        self._turns += 1
+        if self._turns > BEGINS_AT_ONCE:  # a long loop whose rounds need no worker must not hold up the others
+            self.wakes.append(self.locked.now)
+            return []
+        for _ in range(MOST_TURNS):
+            effects = step(self.plan.flow, self.execution, self.runs, now=self.locked.now)
             self._apply(effects)
             begins = [
                 effect
                 for effect in effects
-                if isinstance(effect, Begin | BeginAgain) and not isinstance(effect.task, Parallel)
+                if isinstance(effect, Begin | BeginAgain) and not isinstance(effect.task, NEEDS_NOTHING)
             ]
-            if begins:
+            if begins or not effects:
                 return begins
-        return []
+        raise RuntimeError(f"a step did not come to an end in {MOST_TURNS:,} turns")
 
     def abandon(self, message: str) -> None:
         """Forget what this step did, and end the execution instead."""
@@ -117,29 +124,24 @@ class Moving:
         """Task runs that were made and have no key yet."""
         return [id for id in self.runs if id not in self.keys]
 
-    def jobs_with_outputs(self, task_ids: Iterable[str]) -> dict[str, int]:
-        """By task id: the job whose outputs are the task's. Those are its newest attempt's, once it has ended."""
-        wanted = frozenset(task_ids)
-        newest: dict[str, Found] = {}
-        for found in self.found:
-            id = found.run.id
-            if id.task_id in wanted and (id.task_id not in newest or newest[id.task_id].run.id.attempt < id.attempt):
-                newest[id.task_id] = found
-        return {
-            task_id: job_key
-            for task_id, found in newest.items()
-            if (job_key := found.job_key or found.taken_job_key) is not None and self._job_ended(found)
-        }
+    def named(self, id: RunId) -> dict[str, Named]:
+        """Where the outputs are that a task run's expressions name, by task."""
+        assert self.plan is not None
+        return self.outputs.named(self.plan, id, self.runs)
 
-    def _job_ended(self, found: Found) -> bool:
-        return found.run.job is None or found.run.job.state in (
-            JobState.SUCCESS,
-            JobState.WARNING,
-            JobState.FAILED,
-            JobState.KILLED,
-        )
+    def rounds_around(self, id: RunId) -> list[tuple[RunId, int]]:
+        """The rounds whose values a task run's expressions name: the loops' runs and the numbers, outermost first."""
+        assert self.plan is not None
+        if not self.plan.values_needed(id.task_id):
+            return []
+        found: list[tuple[RunId, int]] = []
+        iteration = ""
+        for loop, number in zip(self.plan.places[id.task_id].loops, id.iteration.split("/"), strict=True):
+            found.append((RunId(loop, iteration), int(number)))
+            iteration = into_round(iteration, int(number))
+        return found
 
-    def facts(self, id: RunId, outputs: Mapping[str, Mapping[str, Any]]) -> Facts:
+    def facts(self, id: RunId, outputs: Mapping[str, Mapping[str, Any]], values: Sequence[Any]) -> Facts:
         """What a task run's expressions may name."""
         return Facts(
             tenant=self.locked.tenant,
@@ -153,13 +155,19 @@ class Moving:
             run_id=task_run_id(self.keys[id]),
             run_created_at=self.runs[id].created_at,
             trigger=self.locked.trigger,
+            values=values,
         )
 
     # ── what came of a Begin ──
 
     def branched(self, id: RunId, branch: str) -> None:
-        """An If knows its branch."""
+        """An If or a Switch knows its branch."""
         self.runs[id] = replace(self.runs[id], branch=branch, state=RunState.RUNNING)
+
+    def looped(self, id: RunId, values: Sequence[Any]) -> None:
+        """A ForEach knows its values."""
+        self.runs[id] = replace(self.runs[id], rounds=len(values), state=RunState.RUNNING)
+        self.values[id] = values
 
     def queued(self, id: RunId, queued: Queued) -> None:
         """A leaf has a job, which waits."""
@@ -223,7 +231,7 @@ class Moving:
             before = found.get(id)
             if before is None:
                 new.append(self._row(run, None, job_keys))
-            elif id in job_keys or _kept(before.run) != _kept(run):
+            elif id in job_keys or (run is not before.run and _kept(before.run) != _kept(run)):
                 changed.append(self._row(run, before, job_keys))
         return new, changed
 
@@ -250,11 +258,19 @@ class Moving:
             run.created_at,
             started_at,
             run.ended_at,
+            run.rounds,
+            run.rounds_over.to_bytes((run.rounds_over.bit_length() + 7) // 8, "little") or None,
+            run.over,
         )
+
+    def over(self) -> list[int]:
+        """The keys of task runs that were found and that no step reads again."""
+        return [found.key for found in self.found if self.runs[found.run.id].over]
 
     def moved(self) -> MovedRow | None:
         """The execution as it is to be written; None: as it was."""
-        if self.execution == self.locked.execution and not self.passed:
+        runs_over = self.locked.execution.runs_over + sum(run.over for run in self.runs.values())
+        if self.execution == self.locked.execution and not self.passed and runs_over == self.execution.runs_over:
             return None
         return MovedRow(
             self.key,
@@ -262,9 +278,10 @@ class Moving:
             self.execution.message,
             self.execution.wake_at,
             self.locked.now if self.ended else None,
+            runs_over,
         )
 
 
 def _kept(run: Run) -> Run:
-    """What of a task run is kept in its row."""
-    return replace(run, job=None, refused=None)
+    """What of a task run is kept in its row, apart from whether it is over."""
+    return replace(run, job=None, refused=None, over=False)

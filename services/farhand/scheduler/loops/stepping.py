@@ -17,7 +17,7 @@ from typing import Any
 
 from asyncpg import Connection, Record
 
-from farhand.kernel.flow import If
+from farhand.kernel.flow import ForEach, Task
 from farhand.kernel.job_id import execution_id
 from farhand.runtime.crash_points import reach
 from farhand.runtime.telemetry import sampled
@@ -27,6 +27,7 @@ from farhand.scheduler.core.preparation import (
     NAMED_OUTPUTS_LIMIT,
     Prepared,
     choose_branch,
+    loop_values,
     outputs_too_large,
     prepare,
     too_large,
@@ -36,6 +37,7 @@ from farhand.scheduler.loops.enqueue import FALLBACK_LETTER, refusal_of
 from farhand.scheduler.loops.flows import Flows
 from farhand.scheduler.loops.kills import KILLED
 from farhand.scheduler.loops.moving import AGAIN, Moving, Queued
+from farhand.scheduler.loops.named_outputs import Named
 from farhand.scheduler.store.executions import (
     Locked,
     MarkedKill,
@@ -45,11 +47,15 @@ from farhand.scheduler.store.executions import (
     insert_runs,
     kill_jobs,
     lock_executions,
+    mark_rounds_over,
     move_executions,
+    put_loop_values,
     read_definitions,
     read_output_sizes,
     read_outputs,
+    read_round_values,
     read_runs,
+    read_runs_over,
     take_due,
     update_runs,
 )
@@ -78,7 +84,7 @@ class Stepped:
     mistakes: "list[Mistake]" = field(default_factory=list)  # steps of ours that failed
 
 
-_Need = tuple[Moving, Begin | BeginAgain, dict[str, int]]  # whose outputs are to be read: jobs by their tasks
+_Need = tuple[Moving, Begin | BeginAgain, dict[str, Named]]  # whose outputs are to be read
 
 
 class Mistake:
@@ -247,36 +253,80 @@ class Stepping:
         begins: Sequence[tuple[Moving, Begin | BeginAgain]],
         mistakes: list[Mistake],
     ) -> None:
-        needs: list[_Need] = []
-        for one, begin in begins:
-            assert one.plan is not None
-            needs.append((one, begin, one.jobs_with_outputs(one.plan.outputs_needed(begin.run.task_id))))
-        jobs = sorted({job for _, _, wanted in needs for job in wanted.values()})
+        await self._read_rounds_over(connection, begins)
+        values = await self._read_values(connection, begins)
+        needs: list[_Need] = [(one, begin, one.named(begin.run)) for one, begin in begins]
+        jobs = sorted({job for _, _, named in needs for each in named.values() for _, job in each.jobs})
         sizes = await read_output_sizes(connection, jobs) if jobs else {}
         declared = self._declared()
         for portion in _portions(needs, sizes):
-            wanted_here = sorted({job for _, _, wanted in portion for job in wanted.values() if job in sizes})
-            stored = await read_outputs(connection, wanted_here) if wanted_here else {}
+            wanted = {job for _, _, named in portion for each in named.values() for _, job in each.jobs if job in sizes}
+            stored = await read_outputs(connection, sorted(wanted)) if wanted else {}
             decoded = {key: self._decode_outputs(outputs) for key, outputs in stored.items()}
-            for one, begin, wanted in portion:
+            for one, begin, named in portion:
                 try:
-                    outputs = {task_id: decoded.get(job, {}) for task_id, job in wanted.items()}
-                    self._prepare(one, begin, outputs, declared)
+                    outputs = {task_id: each.filled(decoded) for task_id, each in named.items()}
+                    self._prepare(one, begin, outputs, values.get((one.key, begin.run), ()), declared)
                 except Exception as error:
                     mistakes.append(_give_up(one, error))
 
+    async def _read_rounds_over(
+        self, connection: Connection, begins: Sequence[tuple[Moving, Begin | BeginAgain]]
+    ) -> None:
+        """The task runs of rounds that are over, where what begins names the outputs of a whole loop."""
+        wanted: dict[int, tuple[Moving, set[str]]] = {}
+        for one, begin in begins:
+            assert one.plan is not None
+            if names := one.outputs.to_read(one.plan, begin.run.task_id):
+                wanted.setdefault(one.key, (one, set()))[1].update(names)
+        if not wanted:
+            return
+        pairs = [(key, name) for key, (_, names) in wanted.items() for name in sorted(names)]
+        found = await read_runs_over(connection, pairs)
+        for key, (one, names) in wanted.items():
+            one.outputs.add_over(names, found[key])
+
+    async def _read_values(
+        self, connection: Connection, begins: Sequence[tuple[Moving, Begin | BeginAgain]]
+    ) -> dict[tuple[int, RunId], list[Any]]:
+        """The values of the rounds that things begin in, where their expressions name them."""
+        around = {(one.key, begin.run): (one, one.rounds_around(begin.run)) for one, begin in begins}
+        unknown = sorted(
+            {
+                (one.keys[loop], number)
+                for one, rounds in around.values()
+                for loop, number in rounds
+                if loop not in one.values
+            }
+        )
+        stored = await read_round_values(connection, unknown) if unknown else {}
+        return {
+            which: [
+                one.values[loop][number] if loop in one.values else stored[one.keys[loop], number]
+                for loop, number in rounds
+            ]
+            for which, (one, rounds) in around.items()
+        }
+
     def _prepare(
-        self, one: Moving, begin: Begin | BeginAgain, outputs: Mapping[str, Mapping[str, Any]], declared: Declared
+        self,
+        one: Moving,
+        begin: Begin | BeginAgain,
+        outputs: Mapping[str, Mapping[str, Any]],
+        values: Sequence[Any],
+        declared: Declared,
     ) -> None:
         if one.plan is None:
             return  # it was given up for another of its task runs
-        run, facts = begin.run, one.facts(begin.run, outputs)
-        if isinstance(begin.task, If):
-            branch = choose_branch(one.plan, facts)
-            if isinstance(branch, Refused):
-                one.refused(run, branch)
+        run, facts = begin.run, one.facts(begin.run, outputs, values)
+        if not isinstance(begin.task, Task):
+            found = (loop_values if isinstance(begin.task, ForEach) else choose_branch)(one.plan, facts)
+            if isinstance(found, Refused):
+                one.refused(run, found)
+            elif isinstance(found, str):
+                one.branched(run, found)
             else:
-                one.branched(run, branch)
+                one.looped(run, found)
             return
         prepared = prepare(one.plan, facts, declared)
         if isinstance(prepared, Refused):
@@ -349,6 +399,10 @@ class Stepping:
             changed += old
         await insert_runs(connection, made)
         await update_runs(connection, changed)
+        loops = [(one.keys[run], values) for one in moving for run, values in one.values.items()]
+        if loops:
+            await put_loop_values(connection, loops)
+        await mark_rounds_over(connection, [key for one in moving for key in one.over()])
 
     async def _end_jobs(
         self,
@@ -390,8 +444,8 @@ def _portions(needs: Sequence[_Need], sizes: Mapping[int, int]) -> Iterator[list
     themselves are refused and left out. `sizes`: bytes of outputs, by their jobs."""
     portion: list[_Need] = []
     held = 0
-    for one, begin, wanted in needs:
-        size_of = {task_id: sizes.get(job, 0) for task_id, job in wanted.items()}
+    for one, begin, named in needs:
+        size_of = {task_id: sum(sizes.get(job, 0) for _, job in each.jobs) for task_id, each in named.items()}
         if (refused := outputs_too_large(size_of)) is not None:
             one.refused(begin.run, refused)
             continue
@@ -399,7 +453,7 @@ def _portions(needs: Sequence[_Need], sizes: Mapping[int, int]) -> Iterator[list
         if portion and held + size > NAMED_OUTPUTS_LIMIT:
             yield portion
             portion, held = [], 0
-        portion.append((one, begin, wanted))
+        portion.append((one, begin, named))
         held += size
     if portion:
         yield portion

@@ -156,4 +156,5 @@ def _answer(run: TaskRunRecord, fence: int, records: Iterable[LogRecord]) -> Tai
         attempt=run.id.attempt,
         records=records,
         fence=fence,
+        iteration=run.id.iteration,
     )

@@ -80,6 +80,7 @@ def task_run_message(
         in_errors=place.in_errors if place else False,
         lost_deliveries=record.lost,
         taken_from=_id(record.taken_from),
+        rounds=record.rounds,
     )
     if outputs is not None:
         message.outputs.ParseFromString(outputs)

@@ -39,6 +39,8 @@ _REPEATS = 100  # restarts, and replays, that one execution tells of
 # Keys grow with time, save for what the creations of one moment overtake each other.
 _OVERTAKING = timedelta(minutes=1)
 
+_FOR_STEPS = frozenset({"rounds_over", "loop_values", "round_over"})  # of a task run: large, and of no use here
+
 _BRIEF = [
     execution.c.key,
     execution.c.flow_key,
@@ -216,7 +218,7 @@ async def read_task_runs(connection: AsyncConnection, key: int) -> list[TaskRunR
         else_=literal(JobState.ASSIGNED.value),
     )
     columns: list[Any] = [
-        task_run,
+        *(column for column in task_run.c if column.name not in _FOR_STEPS),
         work.label("work"),
         job_state.label("job_state"),
         func.coalesce(live.c.assigned_at, done.c.assigned_at).is_not(None).label("assigned"),
@@ -313,4 +315,5 @@ def _task_run(row: Mapping[Any, Any]) -> TaskRunRecord:
         row["started_at"] or row["job_started_at"],
         row["ended_at"],
         row["taken_from"],
+        row["rounds"],
     )

@@ -21,6 +21,11 @@ from farhand.scheduler.store.groups import Ending, end_waiting
 from farhand.scheduler.store.sql import SQL
 
 
+# By their names: to call an enum takes several times longer, and a step reads thousands.
+_RUN_STATES = {state.value: state for state in RunState}
+_JOB_STATES = {state.value: state for state in JobState}
+
+
 class NewExecution(NamedTuple):
     """An execution to create."""
 
@@ -95,6 +100,9 @@ class RunRow(NamedTuple):
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    rounds: int | None
+    rounds_over: bytes | None
+    round_over: bool
 
 
 class MovedRow(NamedTuple):
@@ -105,6 +113,7 @@ class MovedRow(NamedTuple):
     message: str
     wake_at: datetime | None
     ended_at: datetime | None
+    runs_over: int
 
 
 class MarkedKill(NamedTuple):
@@ -199,12 +208,38 @@ async def take_due(connection: Connection, keys: Sequence[int]) -> None:
 
 
 async def read_runs(connection: Connection, keys: Sequence[int]) -> dict[int, list[Found]]:
-    """All task runs of these executions, in the order of their creation; those that have not ended with their
-    jobs, as they are."""
+    """All task runs of these executions whose rounds are not over, in the order of their creation; those that have not
+    ended with their jobs, as they are."""
     runs: dict[int, list[Found]] = {key: [] for key in keys}
     for row in await connection.fetch(SQL["runs_of_executions"], keys):
         runs[row["execution_key"]].append(_found(row))
     return runs
+
+
+async def read_runs_over(connection: Connection, wanted: Sequence[tuple[int, str]]) -> dict[int, list[Found]]:
+    """By execution: the task runs of rounds that are over, of these executions and tasks."""
+    runs: dict[int, list[Found]] = {key: [] for key, _ in wanted}
+    for row in await connection.fetch(SQL["runs_of_rounds_over"], *_columns(wanted)):
+        runs[row["execution_key"]].append(_found(row))
+    return runs
+
+
+async def read_round_values(connection: Connection, rounds: Sequence[tuple[int, int]]) -> dict[tuple[int, int], Any]:
+    """The values of rounds, given as the key of the loop's task run and the number."""
+    rows = await connection.fetch(SQL["values_of_rounds"], *_columns(rounds))
+    return {(row["key"], row["number"]): json.loads(row["value"]) for row in rows}
+
+
+async def put_loop_values(connection: Connection, loops: Sequence[tuple[int, Sequence[Any]]]) -> None:
+    """Keep what loops go over, by the keys of their task runs."""
+    rows = [(key, [json.dumps(value, ensure_ascii=False) for value in values]) for key, values in loops]
+    await connection.executemany(SQL["put_loop_values"], rows)
+
+
+async def mark_rounds_over(connection: Connection, keys: Sequence[int]) -> None:
+    """These task runs are read by steps no more."""
+    if keys:
+        await connection.execute(SQL["mark_rounds_over"], list(keys))
 
 
 async def read_output_sizes(connection: Connection, job_keys: Sequence[int]) -> dict[int, int]:
@@ -232,7 +267,7 @@ async def insert_runs(connection: Connection, rows: Sequence[RunRow]) -> None:
 async def update_runs(connection: Connection, rows: Sequence[RunRow]) -> None:
     """Write what became of task runs."""
     if rows:
-        flat = [(r.key, *r[3:14], r.started_at, r.ended_at) for r in rows]
+        flat = [(r.key, *r[3:14], r.started_at, r.ended_at, r.rounds, r.rounds_over) for r in rows]
         await connection.execute(SQL["update_task_runs"], *_columns(flat))
 
 
@@ -240,7 +275,7 @@ async def move_executions(connection: Connection, rows: Sequence[MovedRow]) -> N
     """Write what became of executions."""
     if rows:
         flat = [
-            (r.key, r.states[-1] if r.states else "", ",".join(r.states), r.message, r.wake_at, r.ended_at)
+            (r.key, r.states[-1] if r.states else "", ",".join(r.states), r.message, r.wake_at, r.ended_at, r.runs_over)
             for r in rows
         ]
         await connection.execute(SQL["move_executions"], *_columns(flat))
@@ -281,7 +316,9 @@ async def kill_jobs(
 
 
 def _locked(row: Record) -> Locked:
-    execution = Execution(ExecutionState(row["state"]), row["kill_at"], row["message"] or "", row["wake_at"])
+    execution = Execution(
+        ExecutionState(row["state"]), row["kill_at"], row["message"] or "", row["wake_at"], runs_over=row["runs_over"]
+    )
     return Locked(
         row["key"],
         row["flow_key"],
@@ -302,16 +339,19 @@ def _locked(row: Record) -> Locked:
 
 def _found(row: Record) -> Found:
     job = None
-    if row["job_key"] is not None and row["state"] in ("CREATED", "KILLING"):
+    if row["job_key"] is not None and row["state"] in ("CREATED", "KILLING"):  # never of a round that is over
         job = JobView(
-            JobState(row["job_state"]), row["job_reason"] or "", row["job_message"] or "", row["waiting_since"]
+            _JOB_STATES[row["job_state"]], row["job_reason"] or "", row["job_message"] or "", row["waiting_since"]
         )
     run = Run(
         RunId(row["task_id"], row["iteration"], row["attempt"]),
         row["created_at"],
-        RunState(row["state"]),
+        _RUN_STATES[row["state"]],
         row["ended_at"],
         row["branch"],
+        row["rounds"],
+        int.from_bytes(row["rounds_over"] or b"", "little"),
+        row["round_over"],
         job,
         row["wait_limit"],
         row["again_at"],

@@ -63,7 +63,7 @@ SELECT extract(epoch FROM due_at - now())::float8 FROM scheduler.step_due WHERE 
 -- Those of these that nobody else moves now, as they are. The others stay due: whoever has them took
 -- away only what was due before it looked.
 SELECT e.key, e.flow_key, e.tenant, e.namespace, e.flow_id, e.flow_revision, e.state, e.inputs, e.labels::text AS labels,
-       e.trigger, e.traceparent, e.parent_span, e.created_at, e.kill_at, e.message, now() AS now,
+       e.trigger, e.traceparent, e.parent_span, e.created_at, e.kill_at, e.message, e.runs_over, now() AS now,
        CASE WHEN e.wake_at > now() THEN e.wake_at END AS wake_at
 FROM unnest($1::bigint[]) AS w(key) JOIN scheduler.execution e ON e.key = w.key
 ORDER BY e.key FOR NO KEY UPDATE OF e SKIP LOCKED;
@@ -74,19 +74,38 @@ DELETE FROM scheduler.step_due d USING unnest($1::bigint[]) AS w(key)
 WHERE d.execution_key = w.key AND d.due_at <= now();
 
 -- name: runs_of_executions
--- All task runs, and where the jobs are of those that have not ended. One snapshot: a job is in one place.
-SELECT t.execution_key, t.key, t.task_id, t.iteration, t.attempt, t.state, t.job_key, t.taken_job_key, t.branch, t.reason, t.message,
+-- All task runs but those of rounds that are over, and where the jobs are of those that have not ended. One
+-- snapshot: a job is in one place.
+SELECT t.execution_key, t.key, t.task_id, t.iteration, t.attempt, t.state, t.job_key, t.taken_job_key, t.branch,
+       t.reason, t.message, t.rounds, t.rounds_over, t.round_over,
        t.wait_limit, t.again_at, t.created_at, t.started_at, t.ended_at,
        CASE WHEN d.key IS NOT NULL THEN d.state WHEN l.key IS NULL THEN 'CREATED'
             WHEN l.kill_at IS NOT NULL THEN 'KILLING' WHEN l.started_at IS NOT NULL THEN 'RUNNING'
             ELSE 'ASSIGNED' END AS job_state,
        d.reason AS job_reason, d.message AS job_message, d.started_at AS job_started_at,
        greatest(j.created_at, (SELECT max(b.lost_at) FROM scheduler.lost_delivery b WHERE b.key = j.key)) AS waiting_since
-FROM unnest($1::bigint[]) AS w(key) JOIN scheduler.task_run t ON t.execution_key = w.key
+FROM unnest($1::bigint[]) AS w(key) JOIN scheduler.task_run t ON t.execution_key = w.key AND NOT t.round_over
 LEFT JOIN scheduler.live l ON l.key = t.job_key AND t.state IN ('CREATED', 'KILLING')
 LEFT JOIN scheduler.done d ON d.key = t.job_key AND t.state IN ('CREATED', 'KILLING')
 LEFT JOIN scheduler.job j ON j.key = t.job_key AND t.wait_limit IS NOT NULL AND t.state = 'CREATED'
 ORDER BY t.execution_key, t.created_at, t.key;
+
+-- name: runs_of_rounds_over
+-- Those of some tasks whose rounds are over: whoever names the outputs of a whole loop needs them.
+SELECT t.execution_key, t.key, t.task_id, t.iteration, t.attempt, t.state, t.job_key, t.taken_job_key, t.branch,
+       t.reason, t.message, t.rounds, t.rounds_over, t.round_over, t.wait_limit, t.again_at, t.created_at, t.started_at, t.ended_at,
+       NULL AS job_started_at
+FROM unnest($1::bigint[], $2::text[]) AS w(key, task_id)
+JOIN scheduler.task_run t ON t.execution_key = w.key AND t.task_id = w.task_id AND t.round_over
+ORDER BY t.execution_key, t.created_at, t.key;
+
+-- name: values_of_rounds
+-- JSON. Numbers of rounds are from 0.
+SELECT w.key, w.number, t.loop_values[w.number + 1] AS value
+FROM unnest($1::bigint[], $2::int[]) AS w(key, number) JOIN scheduler.task_run t USING (key);
+
+-- name: put_loop_values
+UPDATE scheduler.task_run SET loop_values = $2 WHERE key = $1;
 
 -- name: output_sizes_of_jobs
 -- In bytes, without reading the outputs themselves.
@@ -103,10 +122,12 @@ SELECT nextval('scheduler.task_run_key') AS key FROM generate_series(1, $1);
 -- name: insert_task_runs
 -- A task run that is there already is an error of ours: the unique key refuses the whole transaction.
 INSERT INTO scheduler.task_run (key, execution_key, task_id, iteration, attempt, state, job_key, branch, reason,
-    message, group_key, group_level, fallback, fallback_level, wait_limit, again_at, created_at, started_at, ended_at)
+    message, group_key, group_level, fallback, fallback_level, wait_limit, again_at, created_at, started_at, ended_at,
+    rounds, rounds_over, round_over)
 SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::int[], $6::text[], $7::bigint[],
     $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::interval[],
-    $16::timestamptz[], $17::timestamptz[], $18::timestamptz[], $19::timestamptz[]);
+    $16::timestamptz[], $17::timestamptz[], $18::timestamptz[], $19::timestamptz[], $20::int[], $21::bytea[],
+    $22::boolean[]);
 
 -- name: update_task_runs
 -- A final state never changes. Where a run has its group already, that stays.
@@ -114,22 +135,26 @@ UPDATE scheduler.task_run t
 SET state = r.state, job_key = r.job_key, branch = r.branch, reason = r.reason, message = r.message,
     group_key = coalesce(r.group_key, t.group_key), group_level = coalesce(r.group_level, t.group_level),
     fallback = coalesce(r.fallback, t.fallback), fallback_level = coalesce(r.fallback_level, t.fallback_level),
-    wait_limit = r.wait_limit, again_at = r.again_at, started_at = r.started_at, ended_at = r.ended_at
+    wait_limit = r.wait_limit, again_at = r.again_at, started_at = r.started_at, ended_at = r.ended_at,
+    rounds = r.rounds, rounds_over = r.rounds_over
 FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-            $9::text[], $10::text[], $11::interval[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[])
+            $9::text[], $10::text[], $11::interval[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::int[], $16::bytea[])
     AS r(key, state, job_key, branch, reason, message, group_key, group_level, fallback, fallback_level, wait_limit,
-         again_at, started_at, ended_at)
+         again_at, started_at, ended_at, rounds, rounds_over)
 WHERE t.key = r.key AND t.state NOT IN ('SUCCESS', 'WARNING', 'FAILED', 'KILLED', 'SKIPPED');
+
+-- name: mark_rounds_over
+UPDATE scheduler.task_run SET round_over = true WHERE key = ANY ($1::bigint[]);
 
 -- name: move_executions
 -- $3: the states that each went through, joined by commas; empty: none. A final state never changes.
 UPDATE scheduler.execution e
 SET state = CASE r.states WHEN '' THEN e.state ELSE r.state END, message = r.message, wake_at = r.wake_at,
-    ended_at = r.ended_at,
+    ended_at = r.ended_at, runs_over = r.runs_over,
     states = e.states || string_to_array(r.states, ','),
     state_times = e.state_times || array_fill(now(), ARRAY[cardinality(string_to_array(r.states, ','))])
-FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[])
-    AS r(key, state, states, message, wake_at, ended_at)
+FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::int[])
+    AS r(key, state, states, message, wake_at, ended_at, runs_over)
 WHERE e.key = r.key AND e.state NOT IN ('SUCCESS', 'WARNING', 'FAILED', 'KILLED');
 
 -- name: add_due

@@ -217,6 +217,7 @@ execution = Table(
     Column("wake_at", _TIME),
     Column("message", Text),
     Column("states", ARRAY(Text)),
+    Column("runs_over", Integer),
     Column("state_times", ARRAY(_TIME)),
 )
 
@@ -272,6 +273,10 @@ task_run = Table(
     Column("created_at", _TIME),
     Column("started_at", _TIME),
     Column("ended_at", _TIME),
+    Column("rounds", Integer),
+    Column("rounds_over", LargeBinary),
+    Column("loop_values", ARRAY(Text)),
+    Column("round_over", Boolean),
     Column("taken_from", BigInteger),
     Column("taken_job_key", BigInteger),
 )

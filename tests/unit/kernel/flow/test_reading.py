@@ -120,10 +120,47 @@ def test_there_are_examples() -> None:
             ],
         ),
         (
-            HEAD + "tasks: [{id: x, type: io.kestra.plugin.core.flow.Switch}]",
+            HEAD + "tasks: [{id: x, type: io.kestra.plugin.core.flow.ForEachItem}]",
             [
-                "line 3, column 23: tasks[0].type: io.kestra.plugin.core.flow.Switch is not there yet; flow control is "
-                "io.kestra.plugin.core.flow.Parallel and io.kestra.plugin.core.flow.If"
+                "line 3, column 23: tasks[0].type: there is no task type 'io.kestra.plugin.core.flow.ForEachItem'. "
+                "Did you mean io.kestra.plugin.core.flow.ForEach?"
+            ],
+        ),
+        (
+            HEAD + "tasks: [{id: x, type: io.kestra.plugin.core.flow.Switch, value: a}]",
+            ["line 3, column 9: tasks[0]: needs cases, or defaults: it has nothing to choose from"],
+        ),
+        (
+            HEAD
+            + "tasks:\n  - id: s\n    type: io.kestra.plugin.core.flow.Switch\n    value: '{{ inputs.a }}'\n"
+            + "    cases:\n"
+            + f"      inputs: [{{id: x, {LOG}, mesage: y}}]\n      retry: []\n      b:\n"
+            + "        - {id: f, type: io.kestra.plugin.core.flow.ForEach, values: 5, concurencyLimit: 2, tasks: x}",
+            [
+                "line 6, column 12: tasks[0].value: `inputs.a` is not defined",
+                "line 8, column 74: tasks[0].cases.inputs[0].mesage: is no property of io.kestra.plugin.core.log.Log. "
+                "Did you mean message?",
+                "line 9, column 14: tasks[0].cases.retry: must not be empty",
+                "line 11, column 69: tasks[0].cases.b[0].values: must be a list, or an expression that comes to one, "
+                "not a number",
+                "line 11, column 72: tasks[0].cases.b[0].concurencyLimit: is no property of "
+                "io.kestra.plugin.core.flow.ForEach. Did you mean concurrencyLimit?",
+                "line 11, column 99: tasks[0].cases.b[0].tasks: must be a list, not a string",
+            ],
+        ),
+        (
+            HEAD
+            + "tasks:\n  - {id: f, type: io.kestra.plugin.core.flow.ForEach, values: 'a, b', concurrencyLimit: -1, "
+            + "tasks: []}\n"
+            + "  - {id: g, type: io.kestra.plugin.core.flow.Sequential, tasks: [], timeout: PT1S}",
+            [
+                "line 4, column 63: tasks[0].values: must be a list, or an expression that comes to one, "
+                "e.g. '{{ inputs.list }}'",
+                "line 4, column 89: tasks[0].concurrencyLimit: must be at least 0",
+                "line 4, column 100: tasks[0].tasks: must not be empty",
+                "line 5, column 65: tasks[1].tasks: must not be empty",
+                "line 5, column 69: tasks[1].timeout: has no meaning here: flow control runs on no worker. Put it on "
+                "the tasks inside",
             ],
         ),
         (
@@ -268,12 +305,23 @@ def test_there_are_examples() -> None:
         (
             HEAD
             + "inputs:\n  - {id: n, type: INT, defaults: many}\n  - {id: n, type: SELECT}\n"
+            + "  - {id: s, type: SELECT, values: [small, 5], defaults: smal}\n"
+            + "  - {id: a, type: ARRAY, itemType: INT, defaults: [1, x]}\n"
+            + "  - {id: b, type: INT, values: [1]}\n  - {id: c, type: JSON, itemType: INT}\n"
+            + "  - {id: d, type: SELEKT}\n  - {id: e, type: ARRAY, itemType: SELECT}\n"
             + f"tasks: [{{id: x, {LOG}}}]",
             [
                 "line 4, column 34: inputs[0].defaults: must be a whole number, not 'many'",
+                "line 5, column 5: inputs[1]: a SELECT needs values: the texts that may be chosen",
                 "line 5, column 10: inputs[1].id: 'n' is the id of inputs[0] already, in line 4",
-                "line 5, column 19: inputs[1].type: SELECT is not there yet; there are STRING, INT, FLOAT, BOOLEAN, "
-                "DATETIME, DURATION",
+                "line 6, column 57: inputs[2].defaults: must be one of 'small', '5', not 'smal'. Did you mean 'small'?",
+                "line 7, column 55: inputs[3].defaults[1]: must be a whole number, not 'x'",
+                "line 8, column 5: inputs[4]: values are for SELECT, not for INT",
+                "line 9, column 5: inputs[5]: itemType is for ARRAY, not for JSON",
+                "line 10, column 19: inputs[6].type: 'SELEKT' is none of 'STRING', 'INT', 'FLOAT', 'BOOLEAN', "
+                "'DATETIME', 'DURATION', 'SELECT', 'JSON' or 'ARRAY'. Did you mean SELECT?",
+                "line 11, column 36: inputs[7].itemType: 'SELECT' is none of 'STRING', 'INT', 'FLOAT', 'BOOLEAN', "
+                "'DATETIME', 'DURATION' or 'JSON'",
             ],
         ),
         (
@@ -496,12 +544,35 @@ def test_a_plugin_default_that_nothing_inherits_is_a_warning(type: str, warning:
 
 def test_expressions_where_nothing_is_rendered_are_told() -> None:
     assert told(
-        f"{HEAD}labels: {{a: '{{{{ inputs.b }}}}'}}\nvariables: {{c: ['{{{{ inputs.b }}}}']}}\n"
+        f"{HEAD}labels: {{a: '{{{{ inputs.b }}}}'}}\n"
         + f"inputs: [{{id: b, type: STRING, defaults: '{{{{ x }}}}'}}]\ntasks: [{{id: x, {LOG}}}]"
     ) == [
         "line 3, column 13: labels.a: is kept as it is: expressions are not rendered here",
-        "line 4, column 17: variables.c[0]: is kept as it is: expressions are not rendered here",
-        "line 5, column 42: inputs[0].defaults: must be a value: expressions are not rendered here",
+        "line 4, column 42: inputs[0].defaults: must be a value: expressions are not rendered here",
+    ]
+
+
+def test_variables_hold_expressions_that_are_checked_and_name_one_another_in_no_circle() -> None:
+    assert told(
+        f"{HEAD}variables:\n  a: '{{{{ inputs.nix }}}}'\n"
+        + "  b: [{x: '{{ vars.c }}'}]\n  c: '{{ vars.d | upper }}'\n"
+        + "  d: '{{ vars.b }}'\n  e: '{{ oops'\n  f: '{{ envs.HOME }} {{ taskrun.value }} {{ parent.taskrun.value }}'\n"
+        + f"tasks: [{{id: x, {LOG}}}]"
+    ) == [
+        "line 4, column 6: variables.a: `inputs.nix` is not defined",
+        "line 5, column 6: variables.b: variables name one another in a circle: b → c → d → b",
+        "line 8, column 6: variables.e: `{{` has no `}}`; to have it in the text write {% raw %} … {% endraw %} around "
+        "it",
+    ]
+
+
+def test_what_is_there_inside_of_flow_control_is_a_warning_elsewhere() -> None:
+    loop = "type: io.kestra.plugin.core.flow.ForEach, values: '{{ taskrun.value }}'"
+    uses = "format: '{{ taskrun.value }} {{ taskrun.iteration }} {{ parent.taskrun.value }} {{ parents[0] }}'"
+    leaf = f"type: io.kestra.plugin.core.debug.Return, {uses}"
+    assert told(f"{HEAD}tasks:\n  - {{id: f, {loop}, tasks: [{{id: a, {leaf}}}]}}\n  - {{id: b, {leaf}}}") == [
+        "line 4, column 63: tasks[0].values: `taskrun.value` is there only inside of a ForEach",
+        "line 5, column 63: tasks[1].format: `parent` is there only inside of flow control",
     ]
 
 

@@ -319,6 +319,7 @@ class TaskRun(_message.Message):
     IN_ERRORS_FIELD_NUMBER: _builtins.int
     LOST_DELIVERIES_FIELD_NUMBER: _builtins.int
     TAKEN_FROM_FIELD_NUMBER: _builtins.int
+    ROUNDS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Its id, given by the scheduler: "t" and 13 characters."""
     task_id: _builtins.str
@@ -326,7 +327,9 @@ class TaskRun(_message.Message):
     task_type: _builtins.str
     """Its type."""
     iteration: _builtins.str
-    """Which round of a loop it belongs to; empty: no loop."""
+    """Which rounds of the loops around it it belongs to, the outermost first, from 0:
+    "2", or in loops in loops "2/0"; empty: no loop.
+    """
     attempt: _builtins.int
     """The attempt, from 1."""
     parent_task_id: _builtins.str
@@ -351,13 +354,15 @@ class TaskRun(_message.Message):
     """The worker that has it, or had it last; empty: none yet."""
     reason: _builtins.str
     """Why it did not succeed, UPPER_SNAKE_CASE: those of jobs, and UNKNOWN_WORKER_GROUP,
-    EXPRESSION_FAILED, GROUP_WAIT_TIMEOUT; or, while it is CREATED without a job,
+    EXPRESSION_FAILED, GROUP_WAIT_TIMEOUT, INVALID_VALUES, TOO_MANY_ROUNDS; or, while it is CREATED without a job,
     why it could not be queued yet.
     """
     message: _builtins.str
     """The same for a person to read."""
     branch: _builtins.str
-    """The branch that flow control took: "then" or "else"; empty: none."""
+    """The branch that flow control took: of an If "then" or "else", of a Switch
+    "cases.NAME" or "defaults"; empty: none.
+    """
     in_errors: _builtins.bool
     """It is one of the tasks that run upon failure."""
     lost_deliveries: _builtins.int
@@ -366,6 +371,8 @@ class TaskRun(_message.Message):
     """The execution that ran it, where this one, a restart or a replay, took it over as
     it had ended, with its outputs and files. Empty: it ran here.
     """
+    rounds: _builtins.int
+    """How many rounds it has; unset: it is no loop, or does not know them yet."""
     @_builtins.property
     def outputs(self) -> _struct_pb2.Struct:
         """What it gave to its successors. Only GetExecution fills it, up to 1 MiB in all."""
@@ -408,11 +415,14 @@ class TaskRun(_message.Message):
         in_errors: _builtins.bool = ...,
         lost_deliveries: _builtins.int = ...,
         taken_from: _builtins.str = ...,
+        rounds: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "outputs", b"outputs", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_rounds", b"_rounds", "create_time", b"create_time", "end_time", b"end_time", "outputs", b"outputs", "rounds", b"rounds", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "branch", b"branch", "create_time", b"create_time", "end_time", b"end_time", "fallback", b"fallback", "fallback_level", b"fallback_level", "id", b"id", "in_errors", b"in_errors", "iteration", b"iteration", "job_id", b"job_id", "lost_deliveries", b"lost_deliveries", "message", b"message", "outputs", b"outputs", "parent_task_id", b"parent_task_id", "reason", b"reason", "start_time", b"start_time", "state", b"state", "taken_from", b"taken_from", "task_id", b"task_id", "task_type", b"task_type", "worker", b"worker", "worker_group", b"worker_group", "worker_group_level", b"worker_group_level"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rounds", b"_rounds", "attempt", b"attempt", "branch", b"branch", "create_time", b"create_time", "end_time", b"end_time", "fallback", b"fallback", "fallback_level", b"fallback_level", "id", b"id", "in_errors", b"in_errors", "iteration", b"iteration", "job_id", b"job_id", "lost_deliveries", b"lost_deliveries", "message", b"message", "outputs", b"outputs", "parent_task_id", b"parent_task_id", "reason", b"reason", "rounds", b"rounds", "start_time", b"start_time", "state", b"state", "taken_from", b"taken_from", "task_id", b"task_id", "task_type", b"task_type", "worker", b"worker", "worker_group", b"worker_group", "worker_group_level", b"worker_group_level"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__rounds: _TypeAlias = _typing.Literal["rounds"]  # noqa: Y015
+    _WhichOneofArgType__rounds: _TypeAlias = _typing.Literal["_rounds", b"_rounds"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rounds) -> _WhichOneofReturnType__rounds | None: ...
 
 Global___TaskRun: _TypeAlias = TaskRun  # noqa: Y015

@@ -538,6 +538,7 @@ class TailExecutionLogsResponse(_message.Message):
     RECORDS_FIELD_NUMBER: _builtins.int
     FENCE_FIELD_NUMBER: _builtins.int
     EXECUTION_FIELD_NUMBER: _builtins.int
+    ITERATION_FIELD_NUMBER: _builtins.int
     task_run_id: _builtins.str
     """The task run, with its task_id and attempt."""
     task_id: _builtins.str
@@ -546,6 +547,8 @@ class TailExecutionLogsResponse(_message.Message):
     """Its attempt."""
     fence: _builtins.int
     """The fencing token of the assignment that wrote them; 0: the scheduler."""
+    iteration: _builtins.str
+    """Its iteration, as a task run has it; empty: no loop."""
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[_log_record_pb2.LogRecord]:
         """The lines, at most 1 MiB."""
@@ -565,10 +568,11 @@ class TailExecutionLogsResponse(_message.Message):
         records: _abc.Iterable[_log_record_pb2.LogRecord] | None = ...,
         fence: _builtins.int = ...,
         execution: _execution_pb2.Execution | None = ...,
+        iteration: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "execution", b"execution", "fence", b"fence", "records", b"records", "task_id", b"task_id", "task_run_id", b"task_run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "execution", b"execution", "fence", b"fence", "iteration", b"iteration", "records", b"records", "task_id", b"task_id", "task_run_id", b"task_run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
