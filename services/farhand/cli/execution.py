@@ -11,12 +11,14 @@ import typer
 
 from farhand.cli.command import command, noun
 from farhand.cli.defaults import RequestId
+from farhand.cli.execution_tree import run_name
 from farhand.cli.execution_view import (
     ENDED_WELL,
     HEADERS,
     TREE_HEADERS,
     files,
     flow_of,
+    owner,
     row,
     rows,
     state_name,
@@ -273,9 +275,9 @@ def logs(
     task: Annotated[str, typer.Option("--task", metavar="ID", help="Only of this task.")] = "",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the execution has ended.")] = False,
 ) -> None:
-    """What its tasks wrote, each line with its task before it; of one task, the lines alone.
+    """What its tasks wrote, each line with its task before it, train[3] in a loop; of one task, the lines alone.
 
-    --output json prints one object a line (task_id, attempt, time, stream, level, text).
+    --output json prints one object a line (task_id, iteration, attempt, time, stream, level, text).
     """
     from farhand.api.scheduler.v1.execution_service_pb2 import TailExecutionLogsRequest
     from farhand.api.scheduler.v1.execution_service_pb2_grpc import ExecutionServiceStub
@@ -285,11 +287,11 @@ def logs(
     with session.scheduler() as channel:
         for answer in ExecutionServiceStub(channel).TailExecutionLogs(request):
             if session.settings.output != "table":
-                facts = {"task_id": answer.task_id, "attempt": answer.attempt}
+                facts = {"task_id": answer.task_id, "iteration": answer.iteration, "attempt": answer.attempt}
                 LogDocuments(session.settings.output, facts).write(answer.records)
             else:
-                label = answer.task_id + (f"#{answer.attempt}" if answer.attempt > 1 else "")
-                LogOutput(label="" if task else label).write(answer.records)
+                label = run_name(answer.task_id, answer.iteration, answer.attempt)
+                LogOutput(label="" if task and not answer.iteration else label).write(answer.records)
 
 
 @command(
@@ -316,17 +318,17 @@ def list_files(
         session.printer.many(
             found,
             ("TASK", "ATTEMPT", "PATH", "URI"),
-            [(file["task_id"], str(file["attempt"]), file["path"], file["uri"]) for file in found],
+            [(owner(file), str(file["attempt"]), file["path"], file["uri"]) for file in found],
             "It has no output files.",
         )
         return
-    chosen = [file for file in found if get in (file["uri"], file["path"], f"{file['task_id']}/{file['path']}")]
+    chosen = [file for file in found if get in (file["uri"], file["path"], f"{owner(file)}/{file['path']}")]
     if not chosen:
         raise CommandFailed(
             f"Execution {id} has no output file {shown(get)}.", f"farhand execution files {id} lists them."
         )
-    if len({file["task_id"] for file in chosen}) > 1:
-        names = ", ".join(f"{file['task_id']}/{file['path']}" for file in chosen)
+    if len({owner(file) for file in chosen}) > 1:
+        names = ", ".join(f"{owner(file)}/{file['path']}" for file in chosen)
         raise CommandFailed(f"Several files are called so: {names}. Name the task, too.")
     with session.scheduler() as channel:
         for answer in ExecutionServiceStub(channel).ReadFile(ReadFileRequest(uri=chosen[-1]["uri"])):

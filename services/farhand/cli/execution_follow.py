@@ -12,13 +12,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from farhand.cli.backoff import Backoff
+from farhand.cli.execution_tree import Branch, crowded, run_name, run_state, tree
 from farhand.cli.execution_view import (
     ENDED,
     TREE_HEADERS,
     flow_of,
-    run_state,
     state_name,
-    tree,
     tree_rows,
     waiting_jobs,
 )
@@ -33,12 +32,13 @@ if TYPE_CHECKING:
     import grpc
     from rich.table import Table
 
-    from farhand.api.scheduler.v1.execution_pb2 import Execution, TaskRun
+    from farhand.api.scheduler.v1.execution_pb2 import Execution
     from farhand.api.scheduler.v1.execution_service_pb2 import TailExecutionLogsResponse
     from farhand.api.scheduler.v1.execution_service_pb2_grpc import ExecutionServiceAsyncStub
     from farhand.api.scheduler.v1.job_service_pb2_grpc import JobServiceAsyncStub
 
 EXPLAIN_EVERY = 2.0  # seconds
+LOUD = ("FAILED", "KILLED", "WARNING", "RETRYING")  # what of a long loop's task runs is worth a line
 
 
 class Screen:
@@ -49,7 +49,7 @@ class Screen:
         self._live = None
         self._quiet = quiet
         self._out = sys.stderr if quiet else sys.stdout
-        self._said: dict[str, tuple[str, str, str]] = {}  # by task run: what the last line told
+        self._said: dict[str, tuple[str, str, str, int]] = {}  # by task run: what the last line told
         if sys.stderr.isatty() and not quiet:
             from rich.console import Console
             from rich.live import Live
@@ -62,25 +62,31 @@ class Screen:
         if self._live is not None:
             self._live.update(_table(execution, reasons))
         elif not self._quiet:
+            quiet = crowded(execution)
             for branch in tree(execution):
-                self._line(branch.run, reasons.get(branch.run.job_id, ""))
+                if not branch.hidden and (branch.run.id not in quiet or run_state(branch.run.state) in LOUD):
+                    self._line(branch, reasons.get(branch.run.job_id, ""))
 
-    def _line(self, run: "TaskRun", reason: str) -> None:
+    def _line(self, branch: Branch, reason: str) -> None:
+        run = branch.run
         state = run_state(run.state)
-        told = (state, run.worker, run.message or (reason if state == "CREATED" else ""))
+        why = run.message or (reason if state == "CREATED" else "")
+        told = (state, run.worker, why, branch.tenths)
         if self._said.get(run.id) == told:
             return
         self._said[run.id] = told
+        why = why or branch.rounds
         group = f" in group {group_label(run.worker_group)}" if run.job_id else ""
         worker = f" on {run.worker}" if run.worker and state == "RUNNING" else ""
+        name = run_name(run.task_id, run.iteration)
         attempt = f" (attempt {run.attempt})" if run.attempt > 1 else ""
-        why = f": {told[2]}" if told[2] else ""
-        sys.stderr.write(f"farhand: {plain(f'{run.task_id}{attempt} {state}{group}{worker}{why}')}\n")
+        line = f"{name}{attempt} {state}{group}{worker}" + (f": {why}" if why else "")
+        sys.stderr.write(f"farhand: {plain(line)}\n")
         sys.stderr.flush()
 
     def log(self, answer: "TailExecutionLogsResponse", skip: int) -> None:
         """Lines of a task's log, less the first `skip`."""
-        label = answer.task_id + (f"#{answer.attempt}" if answer.attempt > 1 else "")
+        label = run_name(answer.task_id, answer.iteration, answer.attempt)
         for record in answer.records[skip:]:
             text = f"{plain(label)} | {record.text}"
             if self._live is not None and sys.stdout.isatty():

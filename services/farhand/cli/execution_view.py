@@ -3,14 +3,14 @@
 import datetime
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from farhand.cli.execution_tree import Branch, run_name, run_state, tree
 from farhand.cli.fields import NOTHING, age, between, enum_name, listed, when
 from farhand.kernel.names import group_label
 
 if TYPE_CHECKING:
-    from farhand.api.scheduler.v1.execution_pb2 import Execution, TaskRun
+    from farhand.api.scheduler.v1.execution_pb2 import Execution
 
 HEADERS = ("ID", "STATE", "FLOW", "REVISION", "LABELS", "AGE", "TOOK", "NOTE")
 TREE_HEADERS = ("TASK", "STATE", "GROUP", "WORKER", "WAITED", "RAN", "NOTE")
@@ -26,13 +26,6 @@ def state_name(state: int) -> str:
     from farhand.api.scheduler.v1 import execution_pb2
 
     return enum_name(execution_pb2.ExecutionState, state, "EXECUTION_STATE_")
-
-
-def run_state(state: int) -> str:
-    """The same of a task run."""
-    from farhand.api.scheduler.v1 import execution_pb2
-
-    return enum_name(execution_pb2.TaskRunState, state, "TASK_RUN_STATE_")
 
 
 def flow_of(execution: "Execution") -> str:
@@ -91,64 +84,38 @@ def rows(execution: "Execution") -> list[tuple[str, str]]:
     return lines + [(f"input {name}", json.dumps(value, ensure_ascii=False)) for name, value in inputs.items()]
 
 
-@dataclass(frozen=True)
-class Branch:
-    """A line of the tree; `depth` counts the flow control that it stands in."""
-
-    depth: int
-    run: "TaskRun"
-
-
-def tree(execution: "Execution") -> list[Branch]:
-    """The newest attempt of each task, children behind their parent, in the order in which they began."""
-    newest: dict[tuple[str, str], TaskRun] = {}
-    for run in execution.task_runs:
-        key = (run.task_id, run.iteration)
-        if key not in newest or newest[key].attempt < run.attempt:
-            newest[key] = run
-    children: dict[str, list[TaskRun]] = {}
-    for run in newest.values():
-        children.setdefault(run.parent_task_id, []).append(run)
-    lines: list[Branch] = []
-
-    def add(parent: str, depth: int) -> None:
-        for run in children.pop(parent, ()):
-            lines.append(Branch(depth, run))
-            add(run.task_id, depth + 1)
-
-    add("", 0)
-    for orphans in list(children.values()):  # their parent is not known here, which no one should see
-        lines += [Branch(0, run) for run in orphans]
-    return lines
-
-
 def tree_row(branch: Branch, now: datetime.datetime, reasons: Mapping[str, str]) -> tuple[str, ...]:
     """A line of the tree; see TREE_HEADERS. `reasons`: why jobs wait, by their ids."""
     run = branch.run
+    if branch.hidden:
+        shown = f"{'  ' * branch.depth}… {branch.hidden} more round{'' if branch.hidden == 1 else 's'}"
+        return (shown, *[""] * (len(TREE_HEADERS) - 1))
     control = not run.job_id and not run.fallback
     started = run.HasField("start_time")
     waits = not started and not run.HasField("end_time")
     waited = between(run, "create_time", "start_time") if started else between(run, "create_time", "end_time")
     ran = between(run, "start_time", "end_time")
     return (
-        "  " * branch.depth + run.task_id + (f" [{run.iteration}]" if run.iteration else ""),
+        "  " * branch.depth + run_name(run.task_id, run.iteration),
         run_state(run.state),
         NOTHING if control else group_label(run.worker_group),
         run.worker or NOTHING,
         NOTHING if control else age(run, "create_time", now) if waits else waited,
         age(run, "start_time", now) if started and not run.HasField("end_time") else ran,
-        _note(run, reasons),
+        _note(branch, reasons),
     )
 
 
-def _note(run: "TaskRun", reasons: Mapping[str, str]) -> str:
-    parts = []
+def _note(branch: Branch, reasons: Mapping[str, str]) -> str:
+    run, parts = branch.run, []
     if run.in_errors and not run.parent_task_id:
         parts.append("upon failure")
     if run.attempt > 1:
         parts.append(f"attempt {run.attempt}")
     if run.branch:
-        parts.append(run.branch)
+        parts.append(run.branch.removeprefix("cases."))
+    if branch.rounds:
+        parts.append(branch.rounds)
     if run.taken_from:
         parts.append(f"taken over from {run.taken_from}")
     if run.lost_deliveries:
@@ -171,12 +138,18 @@ def waiting_jobs(execution: "Execution") -> list[str]:
 
 
 def files(execution: "Execution") -> list[dict[str, Any]]:
-    """The output files that its task runs tell of: task_id, attempt, path, uri."""
+    """The output files that its task runs tell of: task_id, iteration, attempt, path, uri."""
     from farhand.cli.render import document
 
     found = []
     for run in execution.task_runs:
         outputs = document(run).get("outputs") or {}
+        facts = {"task_id": run.task_id, "iteration": run.iteration, "attempt": run.attempt}
         for path, uri in sorted((outputs.get("outputFiles") or {}).items()):
-            found.append({"task_id": run.task_id, "attempt": run.attempt, "path": path, "uri": uri})
+            found.append({**facts, "path": path, "uri": uri})
     return found
+
+
+def owner(file: Mapping[str, Any]) -> str:
+    """The task run of an output file, as people call it."""
+    return run_name(file["task_id"], file["iteration"])

@@ -26,7 +26,8 @@ from farhand.api.types.v1.fallback_pb2 import FALLBACK_WAIT
 from farhand.api.types.v1.log_record_pb2 import LOG_STREAM_STDOUT, LogRecord
 from farhand.cli import execution_follow
 from farhand.cli.execution_follow import merged
-from farhand.cli.execution_view import tree
+from farhand.cli.execution_tree import tree
+from farhand.cli.execution_view import tree_rows
 from farhand.kernel.errors import ShuttingDown
 from tests.unit.cli.conftest import Farhand
 from tests.unit.cli.scripted_servers import ScriptedServers
@@ -38,7 +39,7 @@ def a_run(task_id: str, state: str = "SUCCESS", **fields: Any) -> pb.TaskRun:
     """A task run of a leaf, unless job_id="" says otherwise."""
     known: dict[str, Any] = {"job_id": f"job-{task_id}", "attempt": 1, **fields}
     run = pb.TaskRun(task_id=task_id, state=pb.TaskRunState.Value(f"TASK_RUN_STATE_{state}"), **known)
-    run.id = f"t-{task_id}-{run.attempt}"
+    run.id = f"t-{task_id}-{run.iteration}-{run.attempt}"
     if run.job_id:
         run.fallback = FALLBACK_WAIT
     return run
@@ -180,6 +181,90 @@ def test_no_task_run_is_left_out_of_the_tree() -> None:
     ]
 
 
+def a_loop(rounds: int, *states: str, state: str = "RUNNING") -> list[pb.TaskRun]:
+    """A loop of one task, and the states of the rounds that have begun."""
+    inside = [a_run("train", each, parent_task_id="each", iteration=str(n)) for n, each in enumerate(states)]
+    return [a_run("each", state, job_id="", rounds=rounds), *inside]
+
+
+def told(*runs: pb.TaskRun) -> list[tuple[str, str, str]]:
+    """Task, state and note of each line of the tree."""
+    return [(row[0], row[1], row[-1]) for row in tree_rows(an_execution("RUNNING", *runs))]
+
+
+def test_few_rounds_are_all_shown_round_after_round() -> None:
+    runs = [
+        *a_loop(3, "SUCCESS", "SUCCESS"),
+        a_run("test", "FAILED", parent_task_id="each", iteration="0", message="no space"),
+        a_run("test", "RUNNING", parent_task_id="each", iteration="1"),
+    ]
+    assert told(*runs) == [
+        ("each", "RUNNING", "1 of 3 rounds, 1 failed"),
+        ("  train[0]", "SUCCESS", ""),
+        ("  test[0]", "FAILED", "no space"),
+        ("  train[1]", "SUCCESS", ""),
+        ("  test[1]", "RUNNING", ""),
+    ]
+
+
+def test_of_many_rounds_those_are_shown_that_failed_and_then_those_that_run() -> None:
+    states = ["SUCCESS"] * 1000
+    states[3], states[700], states[998], states[999] = "WARNING", "FAILED", "RUNNING", "CREATED"
+    assert told(*a_loop(2000, *states)) == [
+        ("each", "RUNNING", "998 of 2000 rounds, 1 failed, 1 warning"),
+        ("  train[3]", "WARNING", ""),
+        ("  train[700]", "FAILED", ""),
+        ("  train[997]", "SUCCESS", ""),
+        ("  train[998]", "RUNNING", ""),
+        ("  train[999]", "CREATED", ""),
+        ("  … 995 more rounds", "", ""),
+    ]
+
+
+def test_loops_in_loops_stand_in_their_round() -> None:
+    runs = [
+        a_run("outer", "RUNNING", job_id="", rounds=2),
+        a_run("each", job_id="", parent_task_id="outer", iteration="0", rounds=1),
+        a_run("each", "RUNNING", job_id="", parent_task_id="outer", iteration="1", rounds=1),
+        a_run("choose", job_id="", parent_task_id="each", iteration="0/0", branch="cases.gpu"),
+        a_run("leaf", parent_task_id="choose", iteration="0/0"),
+        a_run("choose", "RUNNING", job_id="", parent_task_id="each", iteration="1/0", branch="defaults"),
+        a_run("leaf", "RUNNING", parent_task_id="choose", iteration="1/0"),
+    ]
+    assert told(*runs) == [
+        ("outer", "RUNNING", "1 of 2 rounds"),
+        ("  each[0]", "SUCCESS", "1 round"),
+        ("    choose[0/0]", "SUCCESS", "gpu"),
+        ("      leaf[0/0]", "SUCCESS", ""),
+        ("  each[1]", "RUNNING", "0 of 1 round"),
+        ("    choose[1/0]", "RUNNING", "defaults"),
+        ("      leaf[1/0]", "RUNNING", ""),
+    ]
+
+
+def test_a_long_loop_is_followed_by_its_tenths_and_by_what_goes_wrong(
+    farhand: Farhand, servers: ScriptedServers
+) -> None:
+    def at(ended: int) -> WatchExecutionResponse:
+        states = ["SUCCESS"] * ended + ["RUNNING"]
+        states[2:3] = ["FAILED"] * (ended > 2)
+        return WatchExecutionResponse(execution=an_execution("RUNNING", *a_loop(40, *states)))
+
+    over = an_execution("FAILED", *a_loop(40, *["SUCCESS"] * 2, "FAILED", *["SUCCESS"] * 5, state="FAILED"))
+    servers.on |= {
+        "GetExecution": GetExecutionResponse(execution=an_execution("RUNNING")),
+        "WatchExecution": [at(0), at(1), at(2), at(4), at(5), WatchExecutionResponse(execution=over)],
+        "TailExecutionLogs": [some_lines("a", last=True)],
+    }
+    lines = [line for line in farhand("execution", "follow", ID).err.splitlines() if "each" in line or "train" in line]
+    assert lines == [
+        "farhand: each RUNNING: 0 of 40 rounds",
+        "farhand: each RUNNING: 4 of 40 rounds, 1 failed",
+        "farhand: train[2] FAILED in group _default",
+        "farhand: each FAILED: 8 of 40 rounds, 1 failed",
+    ]
+
+
 def test_kill_prints_the_state(farhand: Farhand, servers: ScriptedServers) -> None:
     servers.on["KillExecution"] = KillExecutionResponse(execution=an_execution("KILLING"))
     assert farhand("execution", "kill", ID).out == f"{ID} KILLING\n"
@@ -201,6 +286,11 @@ def test_logs_have_their_task_before_them_unless_one_was_asked_for(farhand: Farh
     assert farhand("execution", "logs", ID).out == "a | one\nb | two\n"
     documents = [json.loads(line) for line in farhand("execution", "logs", ID, "--output", "json").out.splitlines()]
     assert [(each["task_id"], each["text"]) for each in documents] == [("a", "one"), ("b", "two")]
+    second = some_lines("a", "three")
+    second.iteration, second.attempt = "2/0", 2
+    servers.on["TailExecutionLogs"] = [second]
+    assert farhand("execution", "logs", ID).out == farhand("execution", "logs", ID, "--task", "a").out
+    assert farhand("execution", "logs", ID).out == "a[2/0]#2 | three\n"
     servers.on["TailExecutionLogs"] = [some_lines("a", "one")]
     assert farhand("execution", "logs", ID, "--task", "a").out == "one\n"
 

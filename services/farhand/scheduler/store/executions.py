@@ -20,7 +20,6 @@ from farhand.scheduler.core.task_run import JobView, Run, RunId, RunState
 from farhand.scheduler.store.groups import Ending, end_waiting
 from farhand.scheduler.store.sql import SQL
 
-
 # By their names: to call an enum takes several times longer, and a step reads thousands.
 _RUN_STATES = {state.value: state for state in RunState}
 _JOB_STATES = {state.value: state for state in JobState}
