@@ -1,4 +1,5 @@
-"""Clients that create executions of flows under idempotent ids, kill some, and write down what they were told."""
+"""Clients that create executions of flows under idempotent ids, kill some, restart some that failed, and write down
+what they were told."""
 
 import asyncio
 import random
@@ -12,6 +13,7 @@ from farhand.api.scheduler.v1.execution_service_pb2 import (
     CreateExecutionRequest,
     GetExecutionRequest,
     KillExecutionRequest,
+    RestartExecutionRequest,
 )
 from tests.chaos.caller import Caller
 from tests.chaos.flows import NAMESPACE
@@ -33,7 +35,7 @@ class FlowClient:
     acknowledged: list[str] = field(default_factory=list)
 
     async def submit_until(self, stop: asyncio.Event) -> None:
-        """Executions, one after another; some are created twice, some killed."""
+        """Executions, one after another; some are created twice, some killed, some restarted where they fail."""
         count = 0
         async with asyncio.TaskGroup() as kills:
             while not stop.is_set():
@@ -41,6 +43,8 @@ class FlowClient:
                 execution = await self._create(f"{self.name}-{count}")
                 if self.chance.random() < 0.15:
                     kills.create_task(self._kill(execution, self.chance.choice((0.0, 0.1, 0.5, 2.0))))
+                elif self.chance.random() < 0.25:
+                    kills.create_task(self._restart(execution, f"{self.name}-{count}-again", stop))
                 await asyncio.sleep(self.chance.expovariate(1 / self.pause))
 
     async def see_the_end(self) -> None:
@@ -94,6 +98,23 @@ class FlowClient:
         state, now = _state(answer.execution), time.monotonic()
         self.caller.diary.write("execution killed", at=now, began=began, execution=id, state=state)
 
+    async def _restart(self, id: str, request: str, stop: asyncio.Event) -> None:
+        """Once it has FAILED; twice under one id now and then."""
+        while not (execution := await self._get(id)).HasField("end_time"):
+            if stop.is_set():
+                return
+            await asyncio.sleep(LOOK)
+        if execution.state != execution_pb2.EXECUTION_STATE_FAILED:
+            return
+        message = RestartExecutionRequest(id=id, request_id=request)
+        note = {"request": request, "execution": id}
+        for _ in range(2 if self.chance.random() < 0.15 else 1):
+            answer = await self.caller.call("execution", "RestartExecution", message, [note], what="restart")
+            new = answer.execution.id
+            self.caller.diary.write("restarted", at=time.monotonic(), request=request, of=id, execution=new)
+            self.open.add(new)
+            self.acknowledged.append(new)
+
     async def _get(self, id: str) -> execution_pb2.Execution:
         execution: execution_pb2.Execution
         execution = (await self.caller.call("execution", "GetExecution", GetExecutionRequest(id=id))).execution
@@ -110,6 +131,7 @@ class FlowClient:
                 "job": run.job_id,
                 "reason": run.reason,
                 "lost": run.lost_deliveries,
+                "taken": run.taken_from,
             }
             for run in execution.task_runs
         ]

@@ -2,8 +2,8 @@
 
 Clients write `submit` before each attempt and `submitted` once an answer came, `kill`
 and `killed` likewise, and `final` whenever they see that a job has ended; of executions
-`create`, `created`, `kill execution`, `execution killed` and `ended`, and `final` of the
-jobs of their task runs. Jobs write `start`, `alive` every now and then, and `end`, each
+`create`, `created`, `restart`, `restarted`, `kill execution`, `execution killed` and
+`ended`, and `final` of the jobs of their task runs. Jobs write `start`, `alive` every now and then, and `end`, each
 into the file of the worker that runs them; those of task runs say of which. Whoever sets
 the stage writes one `worker` line for each worker, one `flow` line for each flow and one
 `quota` line for each tenant that a group's quotas bind.
@@ -158,6 +158,27 @@ class Created:
 
 
 @dataclass(frozen=True, slots=True)
+class Restart:
+    """A client begins to restart an execution that FAILED; `restart`."""
+
+    line: Line
+    at: float
+    request: str
+    execution: str
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """A restart was acknowledged: of this execution, as that; `restarted`."""
+
+    line: Line
+    at: float
+    request: str
+    of: str
+    execution: str
+
+
+@dataclass(frozen=True, slots=True)
 class KillExecution:
     """A client begins to ask for the kill of an execution; `kill execution`."""
 
@@ -187,6 +208,7 @@ class TaskRun:
     job: str = ""  # empty: flow control
     reason: str = ""
     lost: int = 0  # deliveries
+    taken: str = ""  # the execution that ran it; empty: this one
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +255,8 @@ Event = (
     | SavedFlow
     | Create
     | Created
+    | Restart
+    | Restarted
     | KillExecution
     | ExecutionKilled
     | Ended
@@ -277,6 +301,10 @@ def parse(line: Line, raw: Mapping[str, Any]) -> Event:
             return Create(line, at, request, tenant, str(raw["flow"]), branch)
         case "created":
             return Created(line, at, str(raw["request"]), str(raw["execution"]))
+        case "restart":
+            return Restart(line, at, str(raw["request"]), str(raw["execution"]))
+        case "restarted":
+            return Restarted(line, at, str(raw["request"]), str(raw["of"]), str(raw["execution"]))
         case "kill execution":
             return KillExecution(line, at, str(raw["execution"]))
         case "execution killed":

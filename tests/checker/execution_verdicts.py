@@ -3,14 +3,16 @@
 The job of each task run is judged as a job (verdicts.py): that it was run once, in its
 own group, and ended as it may. Here are the words between them: that no execution is
 lost or made twice, that each task waits for its predecessors and gets what they gave,
-that nothing starts behind a kill, and that the whole ends as its tasks did.
+that nothing starts behind a kill, and that the whole ends as its tasks did. Of a restart, that
+it took over what had ended well, as it had ended, and ran none of it again.
 """
 
 from collections.abc import Iterator, Sequence
 
-from tests.checker.events import FINAL, Ended, Line, RunLine, confirmed
+from tests.checker.events import FINAL, Ended, Line, Restarted, RunLine, TaskRun, confirmed
 from tests.checker.findings import Finding, Verdict
 from tests.checker.flow_outcome import wrong_ends
+from tests.checker.flow_tree import inside
 from tests.checker.history import Execution, History
 
 TICK = 0.01  # seconds that a process may be younger than its `spawned` says
@@ -20,7 +22,7 @@ def judge_executions(history: History) -> Iterator[Finding]:
     """All that is wrong with executions, beside what is wrong with the jobs of their task runs."""
     yield from _requests(history)
     for execution in history.executions.values():
-        for judge in (_asked_for, _lost, _ends, _recorded, _order, _kills, _outcome, _outputs):
+        for judge in (_asked_for, _lost, _ends, _recorded, _order, _kills, _outcome, _outputs, _taken):
             yield from judge(history, execution)
 
 
@@ -28,7 +30,8 @@ def _requests(history: History) -> Iterator[Finding]:
     """A request id gives one execution (P6)."""
     executions: dict[str, list[Execution]] = {}
     for execution in history.executions.values():
-        for name in execution.requests:
+        restarts = {f"restart {ack.request}" for ack in execution.acks if isinstance(ack, Restarted)}
+        for name in restarts or execution.requests:
             executions.setdefault(name, []).append(execution)
     for name, found in executions.items():
         if len(found) > 1:
@@ -38,7 +41,7 @@ def _requests(history: History) -> Iterator[Finding]:
 
 
 def _naming(execution: Execution, request: str) -> list[Line]:
-    lines = [ack.line for ack in execution.acks if ack.request == request][:1]
+    lines = [ack.line for ack in execution.acks if ack.request == request.removeprefix("restart ")][:1]
     return lines + [line.line for line in execution.lines if line.request == request and line.what == "start"][:1]
 
 
@@ -168,6 +171,35 @@ def _outputs(history: History, execution: Execution) -> Iterator[Finding]:
                 seen.add(f"{line.job}/{task}")
                 what = f"task {line.task} of execution {execution.id} got the output of {task} under fence {fence!r}, "
                 yield Finding(Verdict.WRONG_OUTPUT, what + f"not {told.fence}", (line.line, told.line))
+
+
+def _taken(history: History, execution: Execution) -> Iterator[Finding]:
+    """What a restart took over is as it was, and did not run again; and it took over all that had ended well."""
+    old = history.executions.get(execution.restart_of)
+    if old is None or not old.ends or not execution.ends:
+        return
+    was, end = old.ends[0], execution.ends[0]
+    tree = history.tree_of(execution)
+    before = {(run.task, run.attempt): run for run in was.runs}
+    for run in end.runs:
+        here = execution.lives().get((run.task, run.attempt), [])
+        known = before.get((run.task, run.attempt))
+        if run.taken and here:
+            what = f"task {run.task} was taken over by execution {execution.id}, and ran in it"
+            yield Finding(Verdict.DUPLICATED, what, (end.line, here[0].line))
+        if run.taken and (known is None or _as_it_ended(known, old.id) != _as_it_ended(run, run.taken)):
+            what = f"task {run.task} of execution {execution.id} is not what it was in {old.id}"
+            yield Finding(Verdict.WRONG_END, what, (was.line, end.line))
+    errors = set() if tree is None else {id for node in tree.errors for id in inside(node)}
+    well = {run.task for run in was.runs if run.state in ("SUCCESS", "WARNING") and run.task not in errors}
+    again = {run.task for run in end.runs if not run.taken and run.task in well}
+    for task in sorted(again | (well - {run.task for run in end.runs})):
+        what = f"task {task} had ended well in {old.id}, and was not taken over by its restart {execution.id}"
+        yield Finding(Verdict.DUPLICATED, what, (was.line, end.line))
+
+
+def _as_it_ended(run: TaskRun, execution: str) -> tuple[str, str, str]:
+    return run.state, run.job, run.taken or execution
 
 
 def _starting(lines: Sequence[RunLine]) -> list[RunLine]:

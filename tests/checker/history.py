@@ -20,6 +20,8 @@ from tests.checker.events import (
     Killed,
     KillExecution,
     QuotaLine,
+    Restart,
+    Restarted,
     RunLine,
     SavedFlow,
     Submit,
@@ -91,7 +93,8 @@ class Execution:
 
     id: str
     requests: set[str] = field(default_factory=set)  # that it was acknowledged for, or that its programs named
-    acks: list[Created] = field(default_factory=list)
+    acks: list[Created | Restarted] = field(default_factory=list)
+    restart_of: str = ""  # the execution that it goes on from; then its programs name that one's request
     kills: list[KillExecution] = field(default_factory=list)
     killed: list[ExecutionKilled] = field(default_factory=list)
     ends: list[Ended] = field(default_factory=list)
@@ -115,6 +118,7 @@ class History:
     quotas: dict[tuple[str, str], QuotaLine] = field(default_factory=dict)  # by group and tenant
     executions: dict[str, Execution] = field(default_factory=dict)
     creates: dict[str, list[Create]] = field(default_factory=dict)  # by request
+    restarts: dict[str, list[Restart]] = field(default_factory=dict)  # by request
     flows: dict[tuple[str, str], SavedFlow] = field(default_factory=dict)  # by tenant and id
 
     @classmethod
@@ -123,7 +127,7 @@ class History:
         history = cls()
         for event in events:
             history._add(event)
-        for execution in history.executions.values():
+        for execution in list(history.executions.values()):
             history._ask_for_task_runs(execution)
         for job in history.jobs.values():
             for line in sorted(job.lines, key=lambda line: line.at):
@@ -165,6 +169,12 @@ class History:
             case Created():
                 self._execution(event.execution).acks.append(event)
                 self._execution(event.execution).requests.add(event.request)
+            case Restart():
+                self.restarts.setdefault(event.request, []).append(event)
+            case Restarted():
+                execution = self._execution(event.execution)
+                execution.acks.append(event)
+                execution.restart_of = event.of
             case KillExecution():
                 self._execution(event.execution).kills.append(event)
             case ExecutionKilled():
@@ -173,7 +183,7 @@ class History:
                 execution = self._execution(event.execution)
                 execution.ends.append(event)
                 for run in event.runs:
-                    if run.job:
+                    if run.job and not run.taken:
                         self._job(run.job).requests.add(task_run_name(execution.id, run.task, run.attempt))
 
     def _add_to_job(self, line: RunLine) -> None:
@@ -186,7 +196,9 @@ class History:
         return next((request for request in found if request.submits), None)
 
     def create_of(self, execution: Execution) -> Create | None:
-        """The first attempt to create it; None where nobody asked for it."""
+        """The first attempt to create it, or the one that it is a restart of; None where nobody asked for it."""
+        if execution.restart_of:
+            return self.create_of(self._execution(execution.restart_of))
         found = [create for name in sorted(execution.requests) for create in self.creates.get(name, ())]
         return min(found, key=lambda create: create.at, default=None)
 
@@ -226,7 +238,7 @@ class History:
 def _task_runs(execution: Execution) -> Iterator[TaskRun | RunLine]:
     yield from execution.lines
     for end in execution.ends:
-        yield from (run for run in end.runs if run.job)
+        yield from (run for run in end.runs if run.job and not run.taken)
 
 
 def _worker_lost(execution: Execution, task: str, attempt: int) -> bool:

@@ -323,3 +323,57 @@ def test_a_task_that_overtakes_a_job_is_out_of_order() -> None:
     story.taken(0.5, "early").run("early", 2, 3, 3.5).final(4, "early", 2)
     story.task("a", 2, 2.5).ended(6, "SUCCESS", "a SUCCESS", "b SUCCESS")
     assert Verdict.OUT_OF_ORDER in verdicts(story)
+
+
+class Restarts(Story):
+    """TROUBLE failed as X, with `good` beside `bad`; it is restarted as Y."""
+
+    def __init__(self) -> None:
+        flow = {"tasks": [both(leaf("bad", codes=[3]), leaf("good")), leaf("never")], "errors": [leaf("alarm")]}
+        super().__init__(flow)
+        self.task("bad", 2, 3, state="FAILED").task("good", 2, 3).task("alarm", 4, 5)
+        self.ended(6.0, "FAILED", "both FAILED", "bad FAILED", "good SUCCESS", "alarm SUCCESS")
+        self.write("restart", at=7.0, request="r", execution="X")
+        self.again()
+
+    def again(self, id: str = "Y") -> "Restarts":
+        self.write("restarted", at=7.1, request="r", of="X", execution=id)
+        return self
+
+    def ran(self, *tasks: str) -> "Restarts":
+        for task in tasks:
+            state = "FAILED" if task == "bad" else "SUCCESS"
+            at = 10 if task == "alarm" else 8
+            self.task(task, at, at + 1, state=state, job=f"{task}Y", execution="Y")
+        return self
+
+    def told_of(self, **runs: str) -> "Restarts":
+        """By task: "STATE JOB", or "STATE JOB TAKEN"."""
+        told = []
+        for task, says in runs.items():
+            state, job, *taken = says.split()
+            fields = {"state": state, "job": "" if job == "-" else job, "taken": "".join(taken)}
+            told.append({"task": task, "attempt": 1} | fields)
+        self.write("ended", at=12.0, execution="Y", state="FAILED", runs=told)
+        return self
+
+
+RAN = {"both": "FAILED -", "bad": "FAILED badY", "alarm": "SUCCESS alarmY"}
+
+
+def test_a_restart_that_took_over_what_ended_well_is_right() -> None:
+    story = Restarts().again().ran("bad", "alarm").told_of(**RAN, good="SUCCESS good1 X")
+    assert verdicts(story) == set()
+
+
+def test_what_a_restart_does_wrong_is_found() -> None:
+    ran = Restarts().ran("bad", "good", "alarm")
+    assert verdicts(ran.told_of(**RAN, good="SUCCESS goodY")) == {Verdict.DUPLICATED}
+    other = Restarts().ran("bad", "alarm").told_of(**RAN, good="WARNING good1 X")
+    assert Verdict.WRONG_END in verdicts(other)
+    left = Restarts().ran("bad", "alarm").told_of(**RAN)
+    assert Verdict.DUPLICATED in verdicts(left)
+    twice = Restarts().again("Z").ran("bad", "alarm").told_of(**RAN, good="SUCCESS good1 X")
+    assert verdicts(twice) == {Verdict.DUPLICATED, Verdict.LOST}
+    secret = Restarts().ran("bad", "good", "alarm").told_of(**RAN, good="SUCCESS good1 X")
+    assert Verdict.DUPLICATED in verdicts(secret)

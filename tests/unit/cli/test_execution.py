@@ -106,9 +106,12 @@ def test_restart_and_replay_send_what_was_said_and_print_the_new_id(farhand: Far
 
 
 def test_a_restart_that_is_followed_exits_by_the_end_of_the_new_one(farhand: Farhand, servers: ScriptedServers) -> None:
-    servers.on["RestartExecution"] = RestartExecutionResponse(execution=an_execution("CREATED"))
-    servers.on["WatchExecution"] = WatchExecutionResponse(execution=an_execution("FAILED", message="Again."))
-    servers.on["TailExecutionLogs"] = TailExecutionLogsResponse(execution=an_execution("FAILED"))
+    servers.on |= {
+        "RestartExecution": RestartExecutionResponse(execution=an_execution("CREATED")),
+        "GetExecution": GetExecutionResponse(execution=an_execution("CREATED")),
+        "WatchExecution": [WatchExecutionResponse(execution=an_execution("FAILED", message="Again."))],
+        "TailExecutionLogs": [some_lines("a", last=True)],
+    }
     result = farhand("execution", "restart", "xold", "--follow")
     assert result.code == 1 and f"execution {ID} ended FAILED: Again." in result.err
 
