@@ -1,7 +1,7 @@
 """The flows that clients run, as the checker reads them (tests/checker/flow_tree.py), and the source of each.
 
 Between them they have what a flow may have: sequences whose outputs are passed on,
-Parallel, If, retry, allowFailure, errors, and the fallbacks FAIL and CANCEL.
+Parallel, If, retry, allowFailure, errors, concurrency, and the fallbacks FAIL and CANCEL.
 """
 
 import json
@@ -88,14 +88,17 @@ def flows(first: str, second: str) -> dict[str, Raw]:
             ],
             "errors": [task("alarm")],
         },
+        "lonely": {"tasks": [task("only"), task("then", second, "only")], "most": 2},
     }
 
 
 def source(id: str, tree: Raw) -> str:
     """As it is saved: JSON, which YAML can read."""
     inputs = [{"id": "request", "type": "STRING"}, {"id": "seconds", "type": "FLOAT"}, {"id": "go", "type": "BOOLEAN"}]
-    flow = {"id": id, "namespace": NAMESPACE, "inputs": inputs}
-    return json.dumps(flow | {name: [_task(raw) for raw in tasks] for name, tasks in tree.items()})
+    flow: Raw = {"id": id, "namespace": NAMESPACE, "inputs": inputs}
+    if "most" in tree:
+        flow["concurrency"] = {"limit": tree["most"]}
+    return json.dumps(flow | {name: [_task(raw) for raw in tree[name]] for name in ("tasks", "errors") if name in tree})
 
 
 def _task(raw: Mapping[str, Any]) -> Raw:

@@ -21,6 +21,7 @@ TICK = 0.01  # seconds that a process may be younger than its `spawned` says
 def judge_executions(history: History) -> Iterator[Finding]:
     """All that is wrong with executions, beside what is wrong with the jobs of their task runs."""
     yield from _requests(history)
+    yield from _places(history)
     for execution in history.executions.values():
         for judge in (_asked_for, _lost, _ends, _recorded, _order, _kills, _outcome, _outputs, _taken):
             yield from judge(history, execution)
@@ -43,6 +44,26 @@ def _requests(history: History) -> Iterator[Finding]:
 def _naming(execution: Execution, request: str) -> list[Line]:
     lines = [ack.line for ack in execution.acks if ack.request == request.removeprefix("restart ")][:1]
     return lines + [line.line for line in execution.lines if line.request == request and line.what == "start"][:1]
+
+
+def _places(history: History) -> Iterator[Finding]:
+    """No more executions of a flow run at a time than it allows. One runs for certain from its first start to its
+    last."""
+    bound: dict[tuple[str, str], list[list[RunLine]]] = {}
+    for execution in history.executions.values():
+        create, tree = history.create_of(execution), history.tree_of(execution)
+        starts = sorted(_starting(execution.lines), key=lambda line: line.spawned)
+        if create is not None and tree is not None and tree.most is not None and starts:
+            bound.setdefault((create.tenant, create.flow), []).append(starts)
+    for (tenant, flow), lives in bound.items():
+        saved = history.flows[tenant, flow]
+        for life in lives:
+            at = life[0].spawned
+            running = [other[0] for other in lives if other[0].spawned <= at <= other[-1].spawned]
+            if len(running) > (saved.tree.most or 0):
+                what = f"{len(running)} executions of flow {flow} of {tenant} ran at {at:.3f}, {saved.tree.most} may"
+                yield Finding(Verdict.TOO_MANY_EXECUTIONS, what, (saved.line, *(line.line for line in running)))
+                break
 
 
 def _asked_for(history: History, execution: Execution) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ class Verdict(StrEnum):
     WRONG_GROUP = "wrong group"  # it ran on a worker of another group (P10)
     WRONG_TENANT = "wrong tenant"  # it ran for a tenant not its own, or where that is not admitted (P10)
     TOO_MANY = "more at once than the tenant's quota allows"  # (P13)
+    TOO_MANY_EXECUTIONS = "more executions at once than their flow allows"  # its concurrency
     STARTED_AFTER_KILL = "started after its kill was acknowledged"  # (P9)
     TOO_EARLY = "before its predecessor ended"  # a task of an execution (semantics.md, 4)
     WRONG_OUTPUT = "given an output that nobody recorded"  # what a task got of its predecessors

@@ -4,7 +4,8 @@ A `flow` line holds it as `tasks` and `errors`. A task that runs on a worker has
 `group`; `codes`, the exit code of each attempt (the last stands for those behind it);
 how many `attempts` it may have; whether it may fail (`allow`); its `fallback`; and whose
 outputs it is given (`got`). Flow control has a `kind`, `parallel` or `if`, and its tasks
-by `branches`: of an If `then` and `else`.
+by `branches`: of an If `then` and `else`. A flow of which `most` executions may run at a
+time says so.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,6 +49,7 @@ class Tree:
 
     tasks: tuple[Node, ...]
     errors: tuple[Node, ...]
+    most: int | None = None  # executions at a time
     leaves: Mapping[str, Leaf] = field(init=False)
     before: Mapping[str, frozenset[str]] = field(init=False)  # by leaf: those that must be over when it starts
 
@@ -65,7 +67,7 @@ class Tree:
 
 def read_tree(raw: Mapping[str, Any]) -> Tree:
     """From JSON. KeyError, TypeError or ValueError where it is none."""
-    return Tree(_nodes(raw["tasks"]), _nodes(raw.get("errors", ())))
+    return Tree(_nodes(raw["tasks"]), _nodes(raw.get("errors", ())), raw.get("most"))
 
 
 def inside(node: Node) -> Iterator[str]:

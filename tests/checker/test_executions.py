@@ -325,6 +325,20 @@ def test_a_task_that_overtakes_a_job_is_out_of_order() -> None:
     assert Verdict.OUT_OF_ORDER in verdicts(story)
 
 
+@pytest.mark.parametrize(("most", "wrong"), [(1, {Verdict.TOO_MANY_EXECUTIONS}), (2, set())])
+def test_executions_of_a_flow_that_allows_fewer_at_a_time_are_found(most: int, wrong: set[Verdict]) -> None:
+    story = Story(CHAIN | {"most": most}).task("a", 2, 3).task("b", 6, 7, got={"a": "1"})
+    story.ended(8.0, "SUCCESS", "a SUCCESS", "b SUCCESS")
+    story.write("create", at=1.0, request="y", tenant="main", flow="f", branch="then")
+    story.write("created", at=1.1, request="y", execution="Y")
+    for task, start, fence, got in (("a", 4, 8, {}), ("b", 9, 9, {"a": "8"})):
+        story.run("y", fence, start, start + 1, execution="Y", task=task, attempt=1, job=f"{task}Y", got=got)
+        story.told(f"{task}Y", start + 1.01, fence)
+    runs = [{"task": task, "attempt": 1, "state": "SUCCESS", "job": f"{task}Y"} for task in "ab"]
+    story.write("ended", at=11.0, execution="Y", state="SUCCESS", runs=runs)
+    assert verdicts(story) == wrong
+
+
 class Restarts(Story):
     """TROUBLE failed as X, with `good` beside `bad`; it is restarted as Y."""
 
