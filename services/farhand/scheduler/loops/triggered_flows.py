@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 2.0
 CLAIMED = 16  # flows that are asked for together
-CLAIM_SECONDS = 60.0  # then another replica may take what this one had
+CLAIM_SECONDS = 15.0  # then another replica may take what this one had
 AGAIN_SECONDS = 2.0  # after the registry was away
 UNREADABLE_SECONDS = 300.0  # after a flow that this version can't read
 
