@@ -19,6 +19,7 @@ from farhand.api.scheduler.v1 import (
     execution_service_pb2_grpc,
     group_service_pb2_grpc,
     job_service_pb2_grpc,
+    trigger_service_pb2_grpc,
     worker_control_service_pb2_grpc,
 )
 from farhand.kernel.errors import FarhandError
@@ -34,6 +35,7 @@ _SERVICES = (
     (worker_group_service_pb2_grpc, "WorkerGroupService"),
     (group_service_pb2_grpc, "GroupService"),
     (job_service_pb2_grpc, "JobService"),
+    (trigger_service_pb2_grpc, "TriggerService"),
     (worker_control_service_pb2_grpc, "WorkerControlService"),
 )
 
