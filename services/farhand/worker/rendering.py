@@ -7,7 +7,7 @@ run was killed meanwhile.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from farhand.kernel.expressions import render_deep, templates_of
@@ -19,13 +19,14 @@ def has_templates(properties: Mapping[str, Any]) -> bool:
 
 
 async def rendered(
-    properties: Mapping[str, Any], context: Mapping[str, Any], envs: Mapping[str, str]
+    properties: Mapping[str, Any], scope: Mapping[str, Any], later: Collection[str] = ()
 ) -> Mapping[str, Any]:
-    """The properties with what their templates name. `envs` is the worker's environment.
+    """The properties with what their templates name in the scope; those whose names are in `later` stay as they are.
 
     Raises ExpressionError, which says where and what.
     """
-    if not has_templates(properties):
+    now = {name: value for name, value in properties.items() if name not in later}
+    if not has_templates(now):
         return properties
-    value: Mapping[str, Any] = await asyncio.to_thread(render_deep, properties, {**context, "envs": envs})
-    return value
+    value: Mapping[str, Any] = await asyncio.to_thread(render_deep, now, scope)
+    return {**properties, **value}

@@ -26,7 +26,7 @@ from farhand.worker.rendering import rendered
 from farhand.worker.run_files import WorkerFiles
 from farhand.worker.run_log import RunLog
 from farhand.worker.runners import Command, TaskRunner
-from farhand.worker.tasks.base import Level, LineFilter, Outcome, OutcomeState, TaskType, failed
+from farhand.worker.tasks.base import Level, LineFilter, Outcome, OutcomeState, RendersLater, TaskType, failed
 from farhand.worker.tasks.output_limit import check_size
 from farhand.worker.tasks.properties import invalid
 
@@ -85,8 +85,8 @@ class Run:
         self.properties = properties
         self.env = env
         self.files = files.of(key, self.log)
-        self._context = context
-        self._envs = envs
+        self._to_be_rendered = context is not None
+        self.scope: Mapping[str, Any] = {} if context is None else {**context, "envs": envs}
         self.folder_path = folders / f"{quote(key[0], safe='')}-{key[1]}"
         self._timeout = timeout
         self._log = run_log
@@ -211,9 +211,10 @@ class Run:
         return self._as_stopped(outcome)
 
     async def _checked(self, task_type: TaskType) -> Outcome:
-        if self._context is not None:
+        if self._to_be_rendered:
+            later = task_type.later if isinstance(task_type, RendersLater) else ()
             try:
-                self.properties = await rendered(self.properties, self._context, self._envs)
+                self.properties = await rendered(self.properties, self.scope, later)
             except ExpressionError as error:
                 self.log(error.message, Level.ERROR)
                 return failed("EXPRESSION_FAILED", error.message)

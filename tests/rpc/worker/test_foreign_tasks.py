@@ -1,6 +1,7 @@
 """Task types of other packages (tests/fixtures/packages/greeting, installed by pip) run in processes of their own."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf.json_format import MessageToDict
@@ -58,3 +59,22 @@ async def test_one_that_never_returns_dies_when_it_is_cancelled(
     session.cancel("job-1")
     assert (await session.result("job-1")).outcome.state == outcome_pb2.OUTCOME_STATE_KILLED
     await gone(int((tmp_path / "pid").read_text()))
+
+
+async def test_a_trigger_of_another_package_is_evaluated_with_the_state_that_it_left(
+    fake_scheduler: FakeScheduler, packages: Path, tmp_path: Path
+) -> None:
+    await fake_scheduler.spawn_worker(data=tmp_path / "w", environ={"PYTHONPATH": str(packages)})
+    session = await fake_scheduler.session()
+    (tmp_path / "book").write_text("Ada\nBob\n")
+    properties = {"book": "{{ vars.book }}"}
+    state: dict[str, Any] | None = None
+    for job_id, visitors in (("job-1", ["Ada", "Bob"]), ("job-2", None)):
+        context = {"vars": {"book": str(tmp_path / "book")}, "trigger": {"id": "t", "state": state}}
+        session.assign(a_job(job_id, type="org.example.Visitors", properties=properties, context=context))
+        outcome = MessageToDict((await session.result(job_id)).outcome)
+        assert outcome["state"] == "OUTCOME_STATE_SUCCESS", outcome
+        assert outcome["outputs"]["fired"] is (visitors is not None)
+        assert outcome["outputs"].get("variables") == (visitors and {"visitors": visitors})
+        assert outcome["outputs"]["message"] == f"{len(visitors or [])} visitors"
+        state = outcome["outputs"]["state"]

@@ -5,7 +5,7 @@ import gzip
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from farhand.runtime import dev_certs
 from farhand.worker.tasks.base import Files, Level, Outcome, OutcomeState
 from farhand.worker.tasks.http_request import HttpRequest
+from tests.fixtures.http_server import Server, answer, listening
 
 LIMIT = 256 * 1024
 
@@ -24,6 +25,7 @@ class Context:
     def __init__(self, properties: Mapping[str, Any]) -> None:
         self.properties = properties
         self.env: Mapping[str, str] = {}
+        self.scope: Mapping[str, Any] = {}
         self.lines: list[tuple[str, Level]] = []
 
     def log(self, text: str, level: Level = Level.WARN) -> None:
@@ -53,67 +55,20 @@ async def ask(uri: str, **properties: Any) -> Outcome:
     return outcome
 
 
-class Server:
-    """Reads one request per connection, keeps it, and sends the answer that stands under its path."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, bytes | Callable[[asyncio.StreamWriter], Awaitable[None]]] = {}
-        self.requests: list[bytes] = []
-        self.uri = ""
-        self.came = asyncio.Event()
-
-    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
-            body = await reader.readexactly(int(length[0].split(b":")[1])) if length else b""
-            self.requests.append(head + body)
-            self.came.set()
-            answer = self.answers[head.split(b" ")[1].decode()]
-            if isinstance(answer, bytes):
-                writer.write(answer)
-                await writer.drain()
-            else:
-                await answer(writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the client had enough
-        finally:
-            writer.close()
-
-
-def answer(body: bytes = b"", status: str = "200 OK", *headers: str) -> bytes:
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
-
-
-async def listening(tls: ssl.SSLContext | None = None) -> tuple[Server, asyncio.Server]:
-    server = Server()
-    listener = await asyncio.start_server(server.connected, "127.0.0.1", 0, ssl=tls)
-    server.uri = f"http{'s' if tls else ''}://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-    return server, listener
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[Server]:
-    server, listener = await listening()
-    yield server
-    listener.close()
-
-
-async def test_code_headers_and_body_are_outputs(server: Server) -> None:
-    server.answers["/data?a=1"] = answer(b"gr\xc3\xbc\xc3\x9fe", "201 Created", "X-One: 1", "x-one: 2")
-    outcome = await ask(f"{server.uri}/data?a=1")
+async def test_code_headers_and_body_are_outputs(http_server: Server) -> None:
+    http_server.answers["/data?a=1"] = answer(b"gr\xc3\xbc\xc3\x9fe", "201 Created", "X-One: 1", "x-one: 2")
+    outcome = await ask(f"{http_server.uri}/data?a=1")
     assert outcome.state is OutcomeState.SUCCESS
     assert outcome.outputs["code"] == 201
     assert outcome.outputs["headers"]["x-one"] == ["1", "2"]
     assert outcome.outputs["body"] == "grüße"
 
 
-async def test_method_headers_and_body_are_sent(server: Server) -> None:
-    server.answers["/"] = answer()
+async def test_method_headers_and_body_are_sent(http_server: Server) -> None:
+    http_server.answers["/"] = answer()
     headers = {"Authorization": "Bearer x", "X-Count": 3, "X-On": True}
-    await ask(f"{server.uri}/", method="post", headers=headers, body="grüße\r\n")
-    head, _, body = server.requests[0].partition(b"\r\n\r\n")
+    await ask(f"{http_server.uri}/", method="post", headers=headers, body="grüße\r\n")
+    head, _, body = http_server.requests[0].partition(b"\r\n\r\n")
     assert head.startswith(b"POST / HTTP/1.1\r\n")
     sent = head.lower().split(b"\r\n")
     for line in (b"authorization: bearer x", b"x-count: 3", b"x-on: true", b"content-type: text/plain; charset=utf-8"):
@@ -121,42 +76,42 @@ async def test_method_headers_and_body_are_sent(server: Server) -> None:
     assert body == "grüße\r\n".encode()
 
 
-async def test_a_map_is_sent_as_json_and_a_content_type_can_be_said(server: Server) -> None:
-    server.answers["/"] = answer()
-    await ask(f"{server.uri}/", method="PUT", body={"a": [1]})
-    await ask(f"{server.uri}/", method="PUT", body='{"a": 1}', contentType="application/json")
-    for request, body in zip(server.requests, (b'{"a": [1]}', b'{"a": 1}'), strict=True):
+async def test_a_map_is_sent_as_json_and_a_content_type_can_be_said(http_server: Server) -> None:
+    http_server.answers["/"] = answer()
+    await ask(f"{http_server.uri}/", method="PUT", body={"a": [1]})
+    await ask(f"{http_server.uri}/", method="PUT", body='{"a": 1}', contentType="application/json")
+    for request, body in zip(http_server.requests, (b'{"a": [1]}', b'{"a": 1}'), strict=True):
         assert b"content-type: application/json\r\n" in request.lower()
         assert request.endswith(b"\r\n\r\n" + body)
 
 
 @pytest.mark.parametrize("status", ["404 Not Found", "500 Oops"])
-async def test_a_code_of_400_or_more_fails_and_the_outputs_are_kept(server: Server, status: str) -> None:
-    server.answers["/x"] = answer(b"why", status)
-    outcome = await ask(f"{server.uri}/x")
+async def test_a_code_of_400_or_more_fails_and_the_outputs_are_kept(http_server: Server, status: str) -> None:
+    http_server.answers["/x"] = answer(b"why", status)
+    outcome = await ask(f"{http_server.uri}/x")
     assert (outcome.state, outcome.reason) == (OutcomeState.FAILED, "RESPONSE_FAILED")
-    assert outcome.message == f"GET {server.uri}/x: the server answered {status}"
+    assert outcome.message == f"GET {http_server.uri}/x: the server answered {status}"
     assert (outcome.outputs["code"], outcome.outputs["body"]) == (int(status[:3]), "why")
 
 
 @pytest.mark.parametrize("allow", [True, "true"])
-async def test_unless_that_is_allowed(server: Server, allow: object) -> None:
-    server.answers["/x"] = answer(b"why", "404 Not Found")
-    outcome = await ask(f"{server.uri}/x", options={"allowFailed": allow})
+async def test_unless_that_is_allowed(http_server: Server, allow: object) -> None:
+    http_server.answers["/x"] = answer(b"why", "404 Not Found")
+    outcome = await ask(f"{http_server.uri}/x", options={"allowFailed": allow})
     assert (outcome.state, outcome.outputs["code"]) == (OutcomeState.SUCCESS, 404)
 
 
-async def test_redirects_are_followed_so_far_and_not_at_all_if_that_is_said(server: Server) -> None:
-    server.answers |= {
+async def test_redirects_are_followed_so_far_and_not_at_all_if_that_is_said(http_server: Server) -> None:
+    http_server.answers |= {
         "/a": answer(b"", "302 Found", "Location: /b"),
         "/b": answer(b"there"),
         "/round": answer(b"", "302 Found", "Location: /round"),
         "/out": answer(b"", "302 Found", "Location: file:///etc/passwd"),
     }
-    assert (await ask(f"{server.uri}/a")).outputs["body"] == "there"
-    assert (await ask(f"{server.uri}/a", options={"followRedirects": False})).outputs["code"] == 302
-    assert (await ask(f"{server.uri}/round")).message.endswith("/round: more than 10 redirects")
-    assert "it leads to an address that is not http:// or https://" in (await ask(f"{server.uri}/out")).message
+    assert (await ask(f"{http_server.uri}/a")).outputs["body"] == "there"
+    assert (await ask(f"{http_server.uri}/a", options={"followRedirects": False})).outputs["code"] == 302
+    assert (await ask(f"{http_server.uri}/round")).message.endswith("/round: more than 10 redirects")
+    assert "it leads to an address that is not http:// or https://" in (await ask(f"{http_server.uri}/out")).message
 
 
 @pytest.mark.parametrize(
@@ -171,55 +126,56 @@ async def test_redirects_are_followed_so_far_and_not_at_all_if_that_is_said(serv
         (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1_000_000 + b"\r\n\r\n", "the server broke off, or speaks no HTTP"),
     ],
 )
-async def test_an_answer_that_is_none_is_a_clear_failure(server: Server, answered: bytes, message: str) -> None:
-    server.answers["/"] = answered
-    outcome = await ask(f"{server.uri}/")
+async def test_an_answer_that_is_none_is_a_clear_failure(http_server: Server, answered: bytes, message: str) -> None:
+    http_server.answers["/"] = answered
+    outcome = await ask(f"{http_server.uri}/")
     assert outcome.state is OutcomeState.FAILED
     assert outcome.reason in ("OUTPUT_TOO_LARGE", "REQUEST_FAILED")
     assert message in outcome.message
 
 
-async def test_an_endless_answer_is_read_up_to_the_limit(server: Server) -> None:
+async def test_an_endless_answer_is_read_up_to_the_limit(http_server: Server) -> None:
     async def endless(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
         while True:
             writer.write(b"x" * 65536)
             await writer.drain()
 
-    server.answers["/"] = endless
-    assert (await ask(f"{server.uri}/")).reason == "OUTPUT_TOO_LARGE"
+    http_server.answers["/"] = endless
+    assert (await ask(f"{http_server.uri}/")).reason == "OUTPUT_TOO_LARGE"
 
 
-async def test_packed_and_binary_bodies_become_texts(server: Server) -> None:
-    server.answers |= {
+async def test_packed_and_binary_bodies_become_texts(http_server: Server) -> None:
+    http_server.answers |= {
         "/gzip": answer(gzip.compress(b"hello"), "200 OK", "Content-Encoding: gzip"),
         "/binary": answer(b"\x00\xff\xfe"),
         "/latin": answer(b"\xfc", "200 OK", "Content-Type: text/plain; charset=iso-8859-1"),
         "/strange": answer(b"a", "200 OK", "Content-Type: text/plain; charset=zlib"),
     }
-    bodies = [(await ask(server.uri + path)).outputs["body"] for path in ("/gzip", "/binary", "/latin", "/strange")]
+    paths = ("/gzip", "/binary", "/latin", "/strange")
+    bodies = [(await ask(http_server.uri + path)).outputs["body"] for path in paths]
     assert bodies == ["hello", "\ufffd\ufffd\ufffd", "ü", "a"]
 
 
-async def test_a_server_that_hangs_ends_with_the_timeout(server: Server) -> None:
+async def test_a_server_that_hangs_ends_with_the_timeout(http_server: Server) -> None:
     async def silent(writer: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()
 
-    server.answers["/"] = silent
-    outcome = await ask(f"{server.uri}/", timeout="PT0.2S")
+    http_server.answers["/"] = silent
+    outcome = await ask(f"{http_server.uri}/", timeout="PT0.2S")
     assert (outcome.reason, outcome.message) == (
         "REQUEST_FAILED",
-        f"GET {server.uri}/: no whole answer within 200ms",
+        f"GET {http_server.uri}/: no whole answer within 200ms",
     )
 
 
-async def test_a_request_that_is_cancelled_ends_at_once(server: Server) -> None:
+async def test_a_request_that_is_cancelled_ends_at_once(http_server: Server) -> None:
     async def silent(writer: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()
 
-    server.answers["/"] = silent
-    task = asyncio.create_task(ask(f"{server.uri}/"))
-    await server.came.wait()
+    http_server.answers["/"] = silent
+    task = asyncio.create_task(ask(f"{http_server.uri}/"))
+    await http_server.came.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -270,11 +226,11 @@ async def test_the_machines_certificates_are_trusted(tmp_path: Path, monkeypatch
 
 
 async def test_what_may_be_secret_in_an_address_is_in_no_message_and_in_no_log(
-    server: Server, caplog: pytest.LogCaptureFixture
+    http_server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    server.answers["/x?token=secret"] = answer(b"", "403 Forbidden")
-    outcome = await ask(f"{server.uri.replace('//', '//user:secret@')}/x?token=secret")
-    assert outcome.message == f"GET {server.uri}/x: the server answered 403 Forbidden"
+    http_server.answers["/x?token=secret"] = answer(b"", "403 Forbidden")
+    outcome = await ask(f"{http_server.uri.replace('//', '//user:secret@')}/x?token=secret")
+    assert outcome.message == f"GET {http_server.uri}/x: the server answered 403 Forbidden"
     assert "secret" not in caplog.text
-    assert b"authorization: basic" in server.requests[0].lower()
+    assert b"authorization: basic" in http_server.requests[0].lower()

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from farhand.worker.tasks.base import SUCCESS
+from farhand.worker.tasks.foreign import TASKS, TRIGGERS
 from farhand.worker.tasks.noop import Noop
 from farhand.worker.tasks.output_lines import OutputLines
-from farhand.worker.tasks.registry import ENTRY_POINT_GROUP, load
+from farhand.worker.tasks.registry import load
 from farhand.worker.tasks.shell_commands import ShellCommands
 
 BUILT_IN = [
@@ -17,7 +18,9 @@ BUILT_IN = [
     "io.kestra.plugin.core.execution.Fail",
     "io.kestra.plugin.core.flow.Sleep",
     "io.kestra.plugin.core.http.Request",
+    "io.kestra.plugin.core.http.Trigger",
     "io.kestra.plugin.core.log.Log",
+    "io.kestra.plugin.fs.local.Trigger",
     "io.kestra.plugin.scripts.python.Commands",
     "io.kestra.plugin.scripts.python.Script",
     "io.kestra.plugin.scripts.shell.Commands",
@@ -26,7 +29,7 @@ BUILT_IN = [
 
 
 def entry(name: str, value: str = "example.greet:Greet") -> EntryPoint:
-    return EntryPoint(name, value, ENTRY_POINT_GROUP)
+    return EntryPoint(name, value, TASKS)
 
 
 def test_the_built_in_types_are_there() -> None:
@@ -35,6 +38,10 @@ def test_the_built_in_types_are_there() -> None:
 
 def test_a_type_of_another_package_is_told_without_being_imported() -> None:
     assert "org.example.Greet" in load([entry("org.example.Greet", "no.such.module:Greet")]).names
+
+
+def test_a_trigger_type_of_another_package_is_told_beside_them() -> None:
+    assert "org.example.Visitors" in load([EntryPoint("org.example.Visitors", "x:Y", TRIGGERS)]).names
 
 
 @pytest.mark.parametrize("name", ["farhand.core.Noop", "not a name", "x" * 201])

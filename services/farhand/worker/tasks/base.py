@@ -110,6 +110,12 @@ class TaskContext(Protocol):
         ...
 
     @property
+    def scope(self) -> Mapping[str, Any]:
+        """What the task's templates may name: the job's context, and the worker's `envs`. Empty where the properties
+        are taken as they are."""
+        ...
+
+    @property
     def env(self) -> Mapping[str, str]:
         """What every process of the run is told: FARHAND_JOB_ID, FARHAND_FENCE, FARHAND_TENANT, and TRACEPARENT
         where the job is traced. The place that it runs in (the machine, a container) adds its own variables."""
@@ -162,6 +168,17 @@ class TaskType(Protocol):
 
     async def run(self, context: TaskContext) -> Outcome:
         """Do the work."""
+        ...
+
+
+@runtime_checkable
+class RendersLater(Protocol):
+    """A type of whose properties some are handed to it as they were written: it renders them itself, when it knows
+    more than the job's context says."""
+
+    @property
+    def later(self) -> frozenset[str]:
+        """Their names."""
         ...
 
 

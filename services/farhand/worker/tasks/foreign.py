@@ -1,4 +1,4 @@
-"""A task type of another package: each run is a process of its own under the warden.
+"""A task or trigger type of another package: each run is a process of its own under the warden.
 
 Strangers' code in the worker's own process could outlive the lease (a thread, a
 call that never returns) and take every other job along when it crashes. As a
@@ -18,8 +18,12 @@ from farhand.kernel.errors import Violation
 from farhand.worker.process_control import ProcessStartError
 from farhand.worker.tasks.base import Level, Outcome, OutcomeState, TaskContext, failed
 
+TASKS = "farhand.tasks"
+TRIGGERS = "farhand.triggers"
+"""The groups of entry points."""
+
 FOLDER = ".farhand"
-TASK_FILE = "task.json"  # {"object": "module:Class", "properties": {…}, "env": {…}}
+TASK_FILE = "task.json"  # {"object": "module:Class", "group": …, "properties": {…}, "env": {…}, "scope": {…}}
 OUTCOME_FILE = "outcome.json"  # {"state": …, "exit_code": …, "outputs": {…}, "reason": …, "message": …}
 LONGEST_OUTCOME = 1 << 19  # bytes
 
@@ -27,9 +31,10 @@ LONGEST_OUTCOME = 1 << 19  # bytes
 class ForeignTask:
     """Runs `module:Class` of another package."""
 
-    def __init__(self, type: str, object_name: str) -> None:
+    def __init__(self, type: str, object_name: str, group: str = TASKS) -> None:
         self.type = type
         self._object_name = object_name
+        self._group = group
 
     def validate(self, properties: Mapping[str, Any]) -> Sequence[Violation]:
         """Nothing: the class checks them itself, over there."""
@@ -39,7 +44,13 @@ class ForeignTask:
         """Start the host, and read the outcome that it leaves."""
         folder = context.folder() / FOLDER
         folder.mkdir(mode=0o700)
-        task = {"object": self._object_name, "properties": dict(context.properties), "env": dict(context.env)}
+        task = {
+            "object": self._object_name,
+            "group": self._group,
+            "properties": dict(context.properties),
+            "env": dict(context.env),
+            "scope": dict(context.scope) if self._group == TRIGGERS else {},
+        }
         (folder / TASK_FILE).write_text(json.dumps(task))
         # -P: a file of the run's folder that is called like a module can't get in the way.
         argv = [sys.executable, "-P", "-m", "farhand.worker.tasks.host", str(folder)]

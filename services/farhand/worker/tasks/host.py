@@ -1,4 +1,5 @@
-"""`python -m farhand.worker.tasks.host FOLDER`: runs one task of another package, in a process of its own.
+"""`python -m farhand.worker.tasks.host FOLDER`: runs one task of another package, or evaluates a trigger of one, in
+a process of its own.
 
 Started by foreign.py under the warden. Whatever the task prints is its log; its
 outcome goes to a file. A kill or a timeout ends this process like any other.
@@ -15,17 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from farhand.worker.process_control import ProcessStartError
-from farhand.worker.tasks.base import Files, Level, LineFilter, Outcome, failed
-from farhand.worker.tasks.foreign import OUTCOME_FILE, TASK_FILE, write_outcome
+from farhand.worker.tasks.base import Files, Level, LineFilter, Outcome, TaskType, failed
+from farhand.worker.tasks.foreign import OUTCOME_FILE, TASK_FILE, TASKS, write_outcome
 from farhand.worker.tasks.properties import invalid
+from farhand.worker.triggers.base import Evaluated
 
 
 class HostContext:
     """The TaskContext of a task that has a process of its own."""
 
-    def __init__(self, properties: Mapping[str, Any], env: Mapping[str, str]) -> None:
+    def __init__(self, properties: Mapping[str, Any], env: Mapping[str, str], scope: Mapping[str, Any]) -> None:
         self.properties = properties
         self.env = env
+        self.scope = scope
 
     def log(self, text: str, level: Level = Level.WARN) -> None:
         """See TaskContext.log. The line comes to the log as one of standard error, whatever its level."""
@@ -63,9 +66,10 @@ class HostContext:
 
 async def outcome_of(task: Mapping[str, Any]) -> Outcome:
     """Load the class, check the properties, run it."""
-    context = HostContext(task["properties"], task["env"])
+    context = HostContext(task["properties"], task["env"], task["scope"])
     try:
-        task_type = EntryPoint("task", task["object"], "farhand.tasks").load()()
+        made = EntryPoint("task", task["object"], task["group"]).load()()
+        task_type: TaskType = made if task["group"] == TASKS else Evaluated(made)
         if violations := task_type.validate(context.properties):
             outcome = invalid(violations)
             context.log(outcome.message)

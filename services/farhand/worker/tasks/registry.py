@@ -1,10 +1,14 @@
-"""Which task types this worker can run: its own, and those of other packages.
+"""Which types this worker can run, of tasks and of triggers: its own, and those of other packages.
 
-Another package adds a type by an entry point in the group `farhand.tasks`, whose
-name is the type's and whose object is the class (see base.TaskType):
+Another package adds a type by an entry point in the group `farhand.tasks` or
+`farhand.triggers`, whose name is the type's and whose object is the class (see
+base.TaskType, triggers.base.TriggerType):
 
     [project.entry-points."farhand.tasks"]
     "org.example.Greet" = "example.greet:Greet"
+
+    [project.entry-points."farhand.triggers"]
+    "org.example.Visitors" = "example.visitors:Visitors"
 
 Its code is never imported here, only in a process of its own for each run
 (foreign.py); a package that can't be loaded fails its own jobs and nothing else.
@@ -19,7 +23,7 @@ from farhand.kernel.errors import Violation
 from farhand.kernel.names import check_task_type
 from farhand.worker.tasks.base import InstantTaskType, Outcome, TaskContext, TaskType
 from farhand.worker.tasks.fail import Fail
-from farhand.worker.tasks.foreign import ForeignTask
+from farhand.worker.tasks.foreign import TASKS, TRIGGERS, ForeignTask
 from farhand.worker.tasks.http_request import HttpRequest
 from farhand.worker.tasks.log import Log
 from farhand.worker.tasks.noop import Noop
@@ -29,10 +33,12 @@ from farhand.worker.tasks.return_value import Return
 from farhand.worker.tasks.shell_commands import ShellCommands
 from farhand.worker.tasks.shell_script import ShellScript
 from farhand.worker.tasks.sleep import Sleep
+from farhand.worker.triggers.base import Evaluated
+from farhand.worker.triggers.http import HttpTrigger
+from farhand.worker.triggers.local_files import LocalFiles
 
 log = logging.getLogger(__name__)
 
-ENTRY_POINT_GROUP = "farhand.tasks"
 MOST_TYPES = 1_000  # Hello.task_types
 
 
@@ -92,6 +98,7 @@ def built_in() -> list[TaskType | InstantTaskType]:
         PythonScript(),
         ShellCommands(),
         ShellScript(),
+        *(Evaluated(HttpTrigger(), HttpTrigger.later), Evaluated(LocalFiles())),
     ]
 
 
@@ -99,14 +106,16 @@ def load(entry_points: Iterable[metadata.EntryPoint] | None = None) -> TaskTypes
     """All types of this installation; the built-in ones can't be replaced."""
     types = built_in()
     taken = {each.type for each in types}
-    for entry in metadata.entry_points(group=ENTRY_POINT_GROUP) if entry_points is None else entry_points:
+    if entry_points is None:
+        entry_points = [each for group in (TASKS, TRIGGERS) for each in metadata.entry_points(group=group)]
+    for entry in entry_points:
         if entry.name in taken:
             why = "the type is there already"
         elif violations := check_task_type("type", entry.name):
             why = violations[0].description
         else:
             taken.add(entry.name)
-            types.append(ForeignTask(entry.name, entry.value))
+            types.append(ForeignTask(entry.name, entry.value, entry.group))
             continue
-        log.error("task type left out", extra={"type": entry.name, "entry_point": entry.value, "why": why})
+        log.error("type left out", extra={"type": entry.name, "entry_point": entry.value, "why": why})
     return TaskTypes(types)

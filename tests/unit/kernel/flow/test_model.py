@@ -7,7 +7,7 @@ import pytest
 from farhand.kernel.flow import Flow, If, KnownTypes, Parallel, Source, Task, effective, inherit, inherit_all, read_flow
 from farhand.kernel.flow.declarations import Declaration
 from farhand.kernel.flow.model import PluginDefault
-from farhand.kernel.flow.types import BUILT_IN
+from farhand.kernel.flow.types import BUILT_IN, SCHEDULE, TRIGGERS
 from farhand.kernel.resolution import Fallback
 from farhand.worker.tasks.base import InstantTaskType, TaskType
 from farhand.worker.tasks.registry import built_in
@@ -181,6 +181,9 @@ def test_nulls_inside_of_properties_stay() -> None:
     assert inherit(task, []).properties == {"payload": {"a": None, "b": [None]}}
 
 
+ON_WORKERS = {**BUILT_IN, **{name: model for name, model in TRIGGERS.items() if name != SCHEDULE}}
+
+
 def taken_by_the_worker(task_type: TaskType | InstantTaskType) -> set[str]:
     """The names of the properties that a worker's type takes, as it tells who gives another."""
     unknown = {"qqqq": 1}
@@ -195,13 +198,13 @@ def taken_by_the_worker(task_type: TaskType | InstantTaskType) -> set[str]:
 
 @pytest.mark.parametrize("task_type", built_in(), ids=lambda each: each.type)
 def test_flows_take_what_workers_take(task_type: TaskType | InstantTaskType) -> None:
-    told = {field.alias or name for name, field in BUILT_IN[task_type.type].model_fields.items()}
+    told = {field.alias or name for name, field in ON_WORKERS[task_type.type].model_fields.items()}
     # The timeout of a flow's task is common to all types, and holds for all of the run.
     assert told == taken_by_the_worker(task_type) - {"timeout"}
 
 
 def test_the_types_of_flows_are_those_of_workers() -> None:
-    assert {each.type for each in built_in()} == BUILT_IN.keys()
+    assert {each.type for each in built_in()} == ON_WORKERS.keys()
 
 
 @pytest.mark.parametrize(
