@@ -315,7 +315,8 @@ def complete(db: "MemoryStore", *columns: Any) -> "list[Row]":
         told = {"exit_code": exit_code, "reason": reason, "message": message, "run_us": run_us, "outputs": outputs}
         rest = {name: live[name] for name in ("session_id", "assigned_at", "kill_at")}
         _end(db, key, live["lane_id"], after, **told, **rest, fence=fence, started_at=started, log_end=log_end)
-        recorded.append({"key": key, "fence": fence, "lane_id": live["lane_id"], "ended_at": db.now, "due": False})
+        told = {"ended_at": db.now, "due": False, "trigger_due": False}
+        recorded.append({"key": key, "fence": fence, "lane_id": live["lane_id"], **told})
     return recorded
 
 

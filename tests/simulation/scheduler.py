@@ -183,6 +183,7 @@ class Replica:
             on_ended=signals.jobs_changed,
             on_started=signals.jobs_changed,
             on_due=lambda: None,
+            on_trigger_due=lambda: None,
             on_room=signals.room_made,
             on_recorded=lambda *_: None,
         )

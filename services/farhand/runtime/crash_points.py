@@ -49,6 +49,7 @@ POINTS = {
     "triggers taken over": "scheduler: a flow's triggers are what it says, nobody was told",
     "triggers locked": "scheduler: triggers are held for a look, nothing of it is written",
     "ticks written": "scheduler: executions of ticks are written with their triggers' next times, not committed yet",
+    "evaluations queued": "scheduler: evaluations of triggers are in the queue with their triggers, not committed yet",
     "ticks committed": "scheduler: executions of triggers' ticks are durable, nobody was told",
     "execution locked": "scheduler: executions are held for a step, nothing of it is written",
     "execution kill marked": "scheduler: an execution's jobs are ended or marked, not committed yet",

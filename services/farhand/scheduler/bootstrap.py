@@ -39,6 +39,7 @@ from farhand.scheduler.loops.deletion import Deletion
 from farhand.scheduler.loops.dispatch import Dispatch
 from farhand.scheduler.loops.doorbell import Doorbell
 from farhand.scheduler.loops.enqueue import Enqueue
+from farhand.scheduler.loops.evaluations import Evaluations
 from farhand.scheduler.loops.executions import Executions
 from farhand.scheduler.loops.flow_source import FlowSource
 from farhand.scheduler.loops.forgotten_files import ForgottenFiles
@@ -174,7 +175,15 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
         steps = Steps(hot(), stepping, copy, signals)
         signals.wake_steps = steps.wake
         flow_source = FlowSource(channel)
-        triggers = Triggers(hot(), signals)
+        evaluations = Evaluations(
+            lambda: copy.declared,
+            writer=f"{replica}/triggers",
+            encode_log=encode_log,
+            encode_task=encode_task,
+            decode_outputs=decode_outputs,
+            payload_limit=settings.max_payload,
+        )
+        triggers = Triggers(hot(), evaluations, signals)
         signals.wake_triggers = triggers.wake
         triggered_flows = TriggeredFlows(hot(), flow_source, lambda: copy.declared, signals.trigger_due)
         signals.wake_triggered_flows = triggered_flows.wake
@@ -186,6 +195,7 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
             on_started=signals.jobs_changed,
             on_due=signals.wake_steps,
             on_room=signals.room_made,
+            on_trigger_due=signals.wake_triggers,
             on_recorded=tracing.recorded,
         )
         logs = LogWriter(

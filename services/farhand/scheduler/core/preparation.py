@@ -240,8 +240,8 @@ def prepare(plan: FlowPlan, facts: Facts, declared: Declared) -> Prepared | Refu
     try:
         key = render(resolved.key, scope).strip()
     except ExpressionError as error:
-        return Refused(EXPRESSION_FAILED, f"workerGroup.key (from {_level(resolved)}): {error.message}")
-    placement = _place(key, resolved, facts.tenant, declared)
+        return Refused(EXPRESSION_FAILED, f"workerGroup.key (from {level_shown(resolved)}): {error.message}")
+    placement = place_rendered(key, resolved, facts.tenant, declared)
     if isinstance(placement, Refused):
         return placement
     return Prepared(
@@ -346,7 +346,7 @@ def _chosen_by(task: Control) -> list[tuple[str, str]]:
             return []
 
 
-def _place(key: str, resolved: Resolved, tenant: str, declared: Declared) -> Placement | Refused:
+def place_rendered(key: str, resolved: Resolved, tenant: str, declared: Declared) -> Placement | Refused:
     """The group of a rendered key. A blank one is the default group (semantics.md, 2)."""
     origin = _origin(resolved)
     if group_key(key) and (wrong := check_group_key("key", key)):
@@ -366,10 +366,10 @@ def _origin(resolved: Resolved) -> str:
     if resolved.key_level == "default":
         return ""
     says = f", which says {shown(resolved.key, 200)}" if is_template(resolved.key) else ""
-    return f"The key comes from {_level(resolved)}{says}."
+    return f"The key comes from {level_shown(resolved)}{says}."
 
 
-def _level(resolved: Resolved) -> str:
+def level_shown(resolved: Resolved) -> str:
     level = resolved.key_level
     return level if level.startswith(("namespace", "tenant")) else f"the {level}"
 

@@ -24,6 +24,12 @@ class FlowName:
     revision: int
 
 
+def flow_scope(flow: Flow, name: FlowName) -> dict[str, Any]:
+    """What expressions know of a flow that has no execution yet."""
+    about = {"id": name.id, "namespace": name.namespace, "revision": name.revision, "tenantId": name.tenant}
+    return {"vars": flow.variables, "labels": flow.labels, "flow": about}
+
+
 def of_schedule(schedule: SchedulePlan, tick: Tick, last_at: datetime | None) -> dict[str, Any]:
     """What `trigger` is for a tick of a Schedule; times are by the schedule's own clock. `last_at`: the last tick that
     fired, where that is known."""
@@ -46,17 +52,7 @@ def inputs_of(
     `given`: what wins over the trigger's own inputs."""
     inputs = {**plan.inputs, **given}
     if plan.inputs_have_expressions:
-        scope = {
-            "trigger": trigger,
-            "vars": flow.variables,
-            "labels": flow.labels,
-            "flow": {
-                "id": name.id,
-                "namespace": name.namespace,
-                "revision": name.revision,
-                "tenantId": name.tenant,
-            },
-        }
+        scope = {**flow_scope(flow, name), "trigger": trigger}
         try:
             inputs = {**render_deep(dict(plan.inputs), scope, limit=INPUTS_LIMIT), **given}
         except ExpressionError as error:

@@ -22,7 +22,7 @@ while a trigger was disabled, or before it had this cron expression, are not mis
 they never were.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -165,6 +165,13 @@ def _fill(cron: Cron, backfill: Backfill) -> tuple[list[datetime], Backfill]:
     left = at if at is not None and at < backfill.end else None
     state = BackfillState.RUNNING if left is not None else BackfillState.DONE
     return times, replace(backfill, next_at=left, state=state, fired=backfill.fired + len(times))
+
+
+def stopped(state: State, stop_after: Collection[str], ended: Collection[str]) -> State:
+    """The state after executions of it ended so; what its definition names disables it (stopAfter)."""
+    if state.disabled_by is not None or not set(stop_after).intersection(ended):
+        return state
+    return replace(state, disabled_by=DisabledBy.STOP_AFTER, next_at=None, asked_at=None)
 
 
 def first_time(cron: Cron | None, last_at: datetime | None, now: datetime) -> datetime | None:

@@ -45,11 +45,12 @@ class Creation:
 
 
 class StartedBy(NamedTuple):
-    """The trigger that starts an execution. No two executions have the same tick, unless that is None."""
+    """The trigger that starts an execution. No two executions have the same tick or evaluation, unless that is None."""
 
     trigger_key: int
     tick_at: datetime | None = None
     backfill: int | None = None  # which of its backfills; 0: the calendar's own tick
+    evaluation_job_key: int | None = None  # the evaluation that fired
 
 
 async def create(connection: Connection, key: int, creation: Creation) -> ExecutionState:

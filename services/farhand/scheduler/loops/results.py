@@ -21,7 +21,8 @@ GATHER_STARTS_SECONDS = 0.02
 
 class Results:
     """See the module. `on_ended` is told the keys of jobs that ended, `on_started` of those that started; `on_due`
-    that executions are to be looked at, `on_room` the group (uid) in which jobs ended."""
+    that executions are to be looked at, `on_trigger_due` that triggers are, `on_room` the group (uid) in which jobs
+    ended."""
 
     def __init__(
         self,
@@ -33,6 +34,7 @@ class Results:
         on_started: Callable[[list[int]], None],
         on_due: Callable[[], None],
         on_room: Callable[[str], None],
+        on_trigger_due: Callable[[], None],
         on_recorded: Callable[[Outstanding, Completion, Recorded], None],
     ) -> None:
         self._writer = writer
@@ -40,6 +42,7 @@ class Results:
         self._on_started = on_started
         self._on_due = on_due
         self._on_room = on_room
+        self._on_trigger_due = on_trigger_due
         self._on_recorded = on_recorded
         self.completions: GroupCommit[Sequence[Completion], list[Recorded]] = GroupCommit(
             "complete", completions, self._write, weigh=len
@@ -75,6 +78,8 @@ class Results:
         self._on_ended([c.key for c, a in zip(flat, answers, strict=True) if a.status == "RECORDED"])
         if any(answer.due for answer in answers):
             self._on_due()
+        if any(answer.trigger_due for answer in answers):
+            self._on_trigger_due()
         parts: list[list[Recorded] | Exception] = []
         start = 0
         for completions in batch:

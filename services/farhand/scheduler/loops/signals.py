@@ -13,6 +13,7 @@ from farhand.scheduler.loops import tracing
 from farhand.scheduler.loops.changes import Changes
 from farhand.scheduler.loops.dispatch import Dispatch
 from farhand.scheduler.loops.doorbell import Doorbell, Ring
+from farhand.scheduler.loops.evaluations import Evaluated
 from farhand.scheduler.loops.frames import Cancels
 from farhand.scheduler.loops.kills import Kills
 from farhand.scheduler.loops.sessions import Sessions
@@ -70,16 +71,25 @@ class Signals:
             self.doorbell.ring(jobs=True)
 
     def jobs_ended(self, keys: Collection[int]) -> None:
-        """These jobs ended, or wait again; executions may wait for that."""
+        """These jobs ended, or wait again; executions and triggers may wait for that."""
         self.jobs_changed(keys)
         if keys:
             self.wake_steps()
+            self.wake_triggers()
 
     def execution_due(self, key: int) -> None:
         """This execution was created, or is to be ended."""
         self.changes.publish_executions([key])
         self.wake_steps()
         self.doorbell.ring(jobs=True)
+
+    def evaluations_moved(self, evaluated: Evaluated) -> None:
+        """Evaluations wait, ended, or are to be killed."""
+        if evaluated.groups:
+            self.dispatch.wake(evaluated.groups)
+            self.doorbell.ring(groups=evaluated.groups)
+        self.jobs_ended(evaluated.ended)
+        self.send_kills(evaluated.killed)
 
     def executions_started(self, keys: Sequence[int]) -> None:
         """Triggers created these executions."""
@@ -101,13 +111,16 @@ class Signals:
             self.dispatch.wake(stepped.groups)
             self.doorbell.ring(groups=stepped.groups)
         self.jobs_ended(stepped.ended)
-        self._send_kills(stepped.killed)
+        self.send_kills(stepped.killed)
         self.changes.publish_executions(stepped.executions)
         self.doorbell.ring(jobs=True)
         for execution, state in stepped.over:
             tracing.execution_ended(execution, state)
+        if any(execution.trigger is not None for execution, _ in stepped.over):
+            self.wake_triggers()
 
-    def _send_kills(self, jobs: Sequence[MarkedKill]) -> None:
+    def send_kills(self, jobs: Sequence[MarkedKill]) -> None:
+        """Workers are to end these jobs."""
         by_session: dict[int, list[tuple[int, int, int]]] = {}
         for job in jobs:
             by_session.setdefault(job.session_id, []).append((job.key, job.fence, GRACE_MS))
@@ -127,6 +140,7 @@ class Signals:
         """This job ended, or is to be ended, or will not start."""
         self.changes.publish_jobs([key])
         self.wake_steps()
+        self.wake_triggers()
         self.doorbell.ring(kills=True, jobs=True)
 
     def sessions_changed(self, sessions: Sequence[int]) -> None:
@@ -147,6 +161,7 @@ class Signals:
         self.on_word(ring)
         if ring.everything:
             self.wake_steps()
+            self.wake_triggers()
             self.dispatch.wake(self.streams.groups())
         else:
             self.dispatch.wake(ring.groups)

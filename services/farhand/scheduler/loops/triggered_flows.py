@@ -170,7 +170,8 @@ class TriggeredFlows:
                 else:
                     key = before.key
                     await renew_trigger(connection, key, flow_key, text, state)
-                due.append((key, now if state.next_at is None else state.next_at))
+                # A polling trigger may have an evaluation that does not count any more.
+                due.append((key, now if state.next_at is None or plan.schedule is None else state.next_at))
             await add_triggers_due(connection, due)
             await looked_at(connection, flow)
         reach("triggers taken over")
@@ -197,11 +198,12 @@ class TriggeredFlows:
 def _state(before: KnownTrigger | None, plan: TriggerPlan, now: datetime) -> State:
     schedule = plan.schedule
     if schedule is None:
-        return State() if before is None else before.state
-    same = before is not None and TriggerPlan.read(before.plan).schedule_is(schedule)
+        same = before is not None and before.plan == plan.written
+    else:
+        same = before is not None and TriggerPlan.read(before.plan).schedule_is(schedule)
     return renewed(
         None if before is None else before.state,
-        schedule.cron,
+        None if schedule is None else schedule.cron,
         same_times=same,
         disabled=plan.trigger.disabled,
         now=now,

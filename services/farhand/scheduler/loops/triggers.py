@@ -2,9 +2,10 @@
 
 What is due stands in `trigger_due`. A batch is one transaction: it holds the rows of
 its triggers, takes away what says that they are due, asks the rules
-(`core/trigger.py`), creates executions, and writes how each trigger is from then on
-and when to look again. So a tick is in the database together with its execution and
-with the trigger's next time, or not at all. A batch that the database refuses is
+(`core/trigger.py`, `core/polling.py`), creates executions and evaluations, and writes
+how each trigger is from then on and when to look again. So a tick, or what an
+evaluation saw, is in the database together with its execution and with the trigger's
+next time, or not at all. A batch that the database refuses is
 halved until the bad trigger stands alone, and that one is put off.
 """
 
@@ -13,9 +14,8 @@ import json
 import logging
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from asyncpg import Connection, DeadlockDetectedError
 
@@ -23,16 +23,17 @@ from farhand.kernel.errors import Unavailable
 from farhand.kernel.flow import Flow
 from farhand.runtime.crash_points import reach
 from farhand.runtime.database import database_error
-from farhand.scheduler.core.tick import FlowName, inputs_of, of_schedule
-from farhand.scheduler.core.trigger import Looked, Result, Tick, look
-from farhand.scheduler.core.trigger_plan import TriggerPlan
+from farhand.scheduler.core.tick import of_schedule
+from farhand.scheduler.core.trigger import Result, Tick, look, stopped
+from farhand.scheduler.core.trigger_plan import SchedulePlan
 from farhand.scheduler.loops.creating import Creation, StartedBy, create
+from farhand.scheduler.loops.evaluations import Evaluated, Evaluations, tell
+from farhand.scheduler.loops.firing import Firing, InputsRefused, KeptFlow, Looking
 from farhand.scheduler.loops.group_commit import DEADLOCKS, HotConnection
+from farhand.scheduler.loops.stepping import LanesMissing
 from farhand.scheduler.loops.waiting import Waiting
 from farhand.scheduler.store.executions import read_definitions
 from farhand.scheduler.store.triggers import (
-    LockedTrigger,
-    MovedTrigger,
     add_triggers_due,
     allot_execution_keys,
     forget_trigger_due,
@@ -59,50 +60,34 @@ class Listener(Protocol):
     def executions_started(self, keys: Sequence[int]) -> None:
         """Triggers created these executions."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """A revision of a flow, as executions are created with it."""
-
-    flow: Flow
-    definition: str
+    def evaluations_moved(self, evaluated: Evaluated) -> None:
+        """Evaluations wait, ended, or are to be killed."""
 
 
-@dataclass
-class _Looking:
-    """A trigger in a batch, and what becomes of it."""
+class _Batch(NamedTuple):
+    """What a transaction came to."""
 
-    locked: LockedTrigger
-    plan: TriggerPlan
-    looked: Looked
-    started: list[int] = field(default_factory=list)
-    wrong: str = ""
-
-    @property
-    def moved(self) -> MovedTrigger:
-        """Its row from now on."""
-        result, message = None, None
-        if self.wrong:
-            result, message = Result.FAILED, self.wrong
-        elif self.started:
-            result = Result.FIRED
-        elif self.looked.left_out:
-            result, message = Result.SKIPPED, "Times were missed, and recoverMissedSchedules leaves them out."
-        last = self.started[-1] if self.started else None
-        return MovedTrigger(self.locked.key, self.looked.state, self.locked.job_key, last, result, message)
+    looking: list[Looking]
+    evaluated: Evaluated
 
 
 class Triggers:
     """See the module."""
 
     def __init__(
-        self, connection: HotConnection, listener: Listener, *, jitter: Callable[[], float] = random.random
+        self,
+        connection: HotConnection,
+        evaluations: Evaluations,
+        listener: Listener,
+        *,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self._connection = connection
+        self._evaluations = evaluations
         self._listener = listener
         self._jitter = jitter
         self._wake = asyncio.Event()
-        self._flows: OrderedDict[int, _Kept] = OrderedDict()
+        self._flows: OrderedDict[int, KeptFlow] = OrderedDict()
         self._database = Waiting(log, "the database, to look at triggers")
 
     def wake(self) -> None:
@@ -142,6 +127,8 @@ class Triggers:
             looked = False
             for start in range(0, len(keys), BATCH):
                 looked |= await self._batch(connection, keys[start : start + BATCH])
+            if not looked:
+                self._listener.evaluations_moved(await self._evaluations.end_orphans(connection))
             return looked
         except asyncio.CancelledError:
             self._connection.drop()
@@ -152,7 +139,7 @@ class Triggers:
 
     async def _batch(self, connection: Connection, keys: Sequence[int]) -> bool:
         try:
-            looking = await self._patiently(connection, keys)
+            batch = await self._patiently(connection, keys)
         except Exception as error:
             if isinstance(error, Unavailable) or database_error(error) is not None or connection.is_closed():
                 raise
@@ -163,11 +150,12 @@ class Triggers:
             half = len(keys) // 2
             first = await self._batch(connection, keys[:half])
             return await self._batch(connection, keys[half:]) or first
-        if started := [key for one in looking for key in one.started]:
+        if started := [key for one in batch.looking for key in one.started]:
             self._listener.executions_started(started)
-        return bool(looking)
+        self._listener.evaluations_moved(batch.evaluated)
+        return bool(batch.looking)
 
-    async def _patiently(self, connection: Connection, keys: Sequence[int]) -> list[_Looking]:
+    async def _patiently(self, connection: Connection, keys: Sequence[int]) -> _Batch:
         """A deadlock with another writer changed nothing, so the batch is simply written again."""
         for _ in range(DEADLOCKS):
             try:
@@ -176,39 +164,57 @@ class Triggers:
                 log.info("a batch of triggers met another writer")
         return await self._write(connection, keys)
 
-    async def _write(self, connection: Connection, keys: Sequence[int]) -> list[_Looking]:
+    async def _write(self, connection: Connection, keys: Sequence[int]) -> _Batch:
+        while True:
+            try:
+                return await self._transaction(connection, keys)
+            except LanesMissing as missing:
+                await self._evaluations.make_lanes(connection, missing)
+
+    async def _transaction(self, connection: Connection, keys: Sequence[int]) -> _Batch:
         async with connection.transaction():
             locked = await lock_triggers(connection, keys)
             held = [trigger.key for trigger in locked]
             if len(held) < len(keys):
                 await forget_trigger_due(connection, sorted(set(keys) - set(held)))
             if not locked:
-                return []
+                return _Batch([], Evaluated())
             reach("triggers locked")
-            await take_triggers_due(connection, held)
-            looking = [_look(trigger) for trigger in locked]
+            ended = await take_triggers_due(connection, held)
+            looking = [Looking.at(trigger) for trigger in locked]
+            for one in looking:
+                _stop(one, ended.get(one.locked.key, ()))
+                if (schedule := one.plan.schedule) is not None:
+                    _look(one, schedule)
+            polling = [one for one in looking if one.plan.schedule is None]
+            await self._load(connection, self._evaluations.unplanned(polling))
+            polled = await self._evaluations.look(
+                connection, polling, {key: kept.flow for key, kept in self._flows.items()}
+            )
             await self._start(connection, looking)
+            evaluated = await self._evaluations.write(connection, polled)
             await move_triggers(connection, [one.moved for one in looking])
-            due = [(one.locked.key, one.looked.due_at) for one in looking if one.looked.due_at is not None]
+            due = [(one.locked.key, one.due_at) for one in looking if one.due_at is not None]
             await add_triggers_due(connection, due)
             reach("ticks written")
         reach("ticks committed")
-        return looking
+        tell(polled)
+        return _Batch(looking, evaluated)
 
     # ── executions ──
 
-    async def _start(self, connection: Connection, looking: Sequence[_Looking]) -> None:
-        """Create the executions of all ticks, by flow: creating.py, the order of locks."""
-        firing = [one for one in looking if one.looked.ticks]
+    async def _start(self, connection: Connection, looking: Sequence[Looking]) -> None:
+        """Create the executions of all that fire, by flow: creating.py, the order of locks."""
+        firing = [one for one in looking if one.firings]
         firing.sort(key=lambda one: (one.locked.tenant, one.locked.namespace, one.locked.flow_id, one.locked.key))
-        await self._load(connection, firing)
-        creations: list[tuple[_Looking, Creation]] = []
+        await self._load(connection, {one.locked.flow_key for one in firing})
+        creations: list[tuple[Looking, Creation]] = []
         for one in firing:
-            for tick in one.looked.ticks:
+            for each in one.firings:
                 try:
-                    creations.append((one, _creation(one, tick, self._flows[one.locked.flow_key])))
-                except _Wrong as error:
-                    one.wrong = str(error)
+                    creations.append((one, one.creation(each, self._flows[one.locked.flow_key])))
+                except InputsRefused as error:
+                    one.result, one.message = Result.FAILED, str(error)
         keys = await allot_execution_keys(connection, len(creations))
         for key, (one, creation) in zip(keys, creations, strict=True):
             await create(connection, key, creation)
@@ -216,47 +222,39 @@ class Triggers:
         while len(self._flows) > KEPT:
             self._flows.popitem(last=False)
 
-    async def _load(self, connection: Connection, firing: Sequence[_Looking]) -> None:
-        wanted = {one.locked.flow_key for one in firing}
+    async def _load(self, connection: Connection, wanted: set[int]) -> None:
         for key in wanted & self._flows.keys():
             self._flows.move_to_end(key)
         if missing := sorted(wanted - self._flows.keys()):
             for key, (_, definition) in (await read_definitions(connection, missing)).items():
-                self._flows[key] = _Kept(Flow.from_json(definition), definition)
+                self._flows[key] = KeptFlow(Flow.from_json(definition), definition)
 
 
-class _Wrong(Exception):
-    """The inputs of an execution are not what its flow takes."""
+def _stop(one: Looking, ended: Collection[str]) -> None:
+    """After an execution of it ended as its definition names it."""
+    one.state = stopped(one.state, one.plan.trigger.stop_after, ended)
+    if one.state is not one.locked.state:
+        ends = " and ".join(sorted(set(ended).intersection(one.plan.trigger.stop_after)))
+        one.result = Result.SKIPPED
+        one.message = f"It was disabled after an execution of it ended {ends} (stopAfter). Enable it to go on."
 
 
-def _look(trigger: LockedTrigger) -> _Looking:
-    plan = TriggerPlan.read(trigger.plan)
-    schedule = plan.schedule
-    if schedule is None:
-        return _Looking(trigger, plan, Looked((), trigger.state, None))
-    return _Looking(trigger, plan, look(schedule.cron, schedule.missed, trigger.state, trigger.now))
+def _look(one: Looking, schedule: SchedulePlan) -> None:
+    looked = look(schedule.cron, schedule.missed, one.state, one.locked.now)
+    one.firings = [_firing(one, schedule, tick) for tick in looked.ticks]
+    one.state, one.due_at = looked.state, looked.due_at
+    if one.firings:
+        one.result = Result.FIRED
+    elif looked.left_out:
+        one.result, one.message = Result.SKIPPED, "Times were missed, and recoverMissedSchedules leaves them out."
 
 
-def _creation(one: _Looking, tick: Tick, kept: _Kept) -> Creation:
-    locked, schedule = one.locked, one.plan.schedule
-    assert schedule is not None
-    told = of_schedule(schedule, tick, locked.state.last_at if tick.backfill == 0 else None)
-    given: Mapping[str, Any] = {}
+def _firing(one: Looking, schedule: SchedulePlan, tick: Tick) -> Firing:
+    locked = one.locked
+    inputs: Mapping[str, Any] = {}
     labels: Mapping[str, str] = {}
     if tick.backfill:
-        given = json.loads(locked.backfill_inputs or "{}")
+        inputs = json.loads(locked.backfill_inputs or "{}")
         labels = json.loads(locked.backfill_labels or "{}")
-    name = FlowName(locked.tenant, locked.namespace, locked.flow_id, locked.flow_revision)
-    inputs, wrong = inputs_of(one.plan, kept.flow, name, told, given)
-    if wrong:
-        raise _Wrong("It was not started: " + "; ".join(f"{each.path} {each.description}" for each in wrong))
-    return Creation(
-        locked.tenant,
-        kept.flow,
-        locked.flow_revision,
-        kept.definition,
-        inputs,
-        labels,
-        trigger=told,
-        started_by=StartedBy(locked.key, tick.at, tick.backfill),
-    )
+    told = of_schedule(schedule, tick, locked.state.last_at if tick.backfill == 0 else None)
+    return Firing(told, StartedBy(locked.key, tick.at, tick.backfill), inputs, labels)

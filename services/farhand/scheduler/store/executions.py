@@ -45,7 +45,8 @@ class NewExecution(NamedTuple):
     message: str | None = None  # and why
     trigger_key: int | None = None  # the trigger that started it,
     tick_at: datetime | None = None  # for which tick,
-    backfill: int | None = None  # of which of its backfills; 0: of the calendar
+    backfill: int | None = None  # of which of its backfills; 0: of the calendar;
+    evaluation_job_key: int | None = None  # or by which evaluation
 
 
 @dataclass(frozen=True, slots=True)

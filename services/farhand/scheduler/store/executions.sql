@@ -31,13 +31,16 @@ SELECT nextval('scheduler.execution_key');
 WITH created AS (
     INSERT INTO scheduler.execution (key, flow_key, tenant, namespace, flow_id, flow_revision, inputs, labels,
                                      trigger, restart_of, replay_of, traceparent, parent_span, trigger_key,
-                                     tick_at, backfill, created_at,
+                                     tick_at, backfill, evaluation_job_key, created_at,
                                      state, message, states, state_times, ended_at)
-    SELECT $1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9, $10, $11, $12, $13, $16, $17, $18, now(),
+    SELECT $1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9, $10, $11, $12, $13, $16, $17, $18, $19, now(),
            coalesce($14, 'CREATED'), $15, array_remove(ARRAY['CREATED', $14], NULL),
            CASE WHEN $14 IS NULL THEN ARRAY[now()] ELSE ARRAY[now(), now()] END,
            CASE WHEN $14 IS NOT NULL THEN now() END
-    RETURNING key, ended_at
+    RETURNING key, ended_at, trigger_key, state
+), told AS (
+    INSERT INTO scheduler.trigger_due (trigger_key, ended)
+    SELECT trigger_key, state FROM created WHERE ended_at IS NOT NULL AND trigger_key IS NOT NULL
 )
 INSERT INTO scheduler.step_due (execution_key) SELECT key FROM created WHERE ended_at IS NULL;
 
@@ -147,7 +150,9 @@ WHERE t.key = r.key AND t.state NOT IN ('SUCCESS', 'WARNING', 'FAILED', 'KILLED'
 UPDATE scheduler.task_run SET round_over = true WHERE key = ANY ($1::bigint[]);
 
 -- name: move_executions
--- $3: the states that each went through, joined by commas; empty: none. A final state never changes.
+-- $3: the states that each went through, joined by commas; empty: none. A final state never changes. The
+-- trigger of one that ended is told how.
+WITH moved AS (
 UPDATE scheduler.execution e
 SET state = CASE r.states WHEN '' THEN e.state ELSE r.state END, message = r.message, wake_at = r.wake_at,
     ended_at = r.ended_at, runs_over = r.runs_over,
@@ -155,7 +160,11 @@ SET state = CASE r.states WHEN '' THEN e.state ELSE r.state END, message = r.mes
     state_times = e.state_times || array_fill(now(), ARRAY[cardinality(string_to_array(r.states, ','))])
 FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::int[])
     AS r(key, state, states, message, wake_at, ended_at, runs_over)
-WHERE e.key = r.key AND e.state NOT IN ('SUCCESS', 'WARNING', 'FAILED', 'KILLED');
+WHERE e.key = r.key AND e.state NOT IN ('SUCCESS', 'WARNING', 'FAILED', 'KILLED')
+RETURNING e.trigger_key, e.state, e.ended_at
+)
+INSERT INTO scheduler.trigger_due (trigger_key, ended)
+SELECT trigger_key, state FROM moved WHERE trigger_key IS NOT NULL AND ended_at IS NOT NULL;
 
 -- name: add_due
 INSERT INTO scheduler.step_due (execution_key, due_at) SELECT * FROM unnest($1::bigint[], $2::timestamptz[]);

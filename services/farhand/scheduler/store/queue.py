@@ -61,12 +61,13 @@ class Completion(NamedTuple):
 
 class Recorded(NamedTuple):
     """What became of a result: RECORDED, DUPLICATE, STALE or UNKNOWN. `due`: with it, or with another that was
-    recorded in the same moment, an execution is to be looked at."""
+    recorded in the same moment, an execution is to be looked at; `trigger_due`: a trigger is."""
 
     status: str
     lane_id: int = 0
     ended_at: datetime | None = None
     due: bool = False
+    trigger_due: bool = False
 
 
 class Lanes:
@@ -218,7 +219,9 @@ async def complete(connection: Connection, results: Sequence[Completion], writer
             writer,
         )
         answers = {
-            (row["key"], row["fence"]): Recorded("RECORDED", row["lane_id"], row["ended_at"], row["due"])
+            (row["key"], row["fence"]): Recorded(
+                "RECORDED", row["lane_id"], row["ended_at"], row["due"], row["trigger_due"]
+            )
             for row in rows
         }
         others = [ref for ref in first if ref not in answers]

@@ -1,8 +1,9 @@
 -- The statements of the hot path and of everything that moves a job. Each says what it guarantees.
 --
 -- Locks are taken in one order: execution rows by key (executions.sql), then worker_group rows by uid,
--- then place_in_queue rows by group and tenant, then session rows by id, then live and queue rows by key, then tally rows by lane. What ends a job,
--- or brings it back, appends to step_due for the execution that waits for it, and locks no execution.
+-- then place_in_queue rows by group and tenant, then session rows by id, then live and queue rows by key, then tally
+-- rows by lane. What ends a job, or brings it back, appends to step_due for the execution that waits for it, or to
+-- trigger_due for the trigger that it evaluates, and locks neither.
 -- "Lock, then look in the next statement": a statement that locks sees the rows as they are after the
 -- wait, but its subqueries see them as of its start.
 --
@@ -159,7 +160,8 @@ UPDATE scheduler.live l SET started_at = now() FROM r WHERE l.key = r.key RETURN
 
 -- name: complete
 -- Records results whose fence is the live one, and no others; a job that is being killed ends KILLED
--- (P3, P4, P9). Only the worker that the job was assigned to is heard. `due`: executions are to be looked at.
+-- (P3, P4, P9). Only the worker that the job was assigned to is heard. `due`: executions are to be looked at;
+-- `trigger_due`: triggers are.
 WITH r AS MATERIALIZED (
     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::int[], $6::text[], $7::text[],
                          $8::bigint[], $9::bytea[], $10::bigint[])
@@ -186,8 +188,13 @@ WITH r AS MATERIALIZED (
 ), due AS (
     INSERT INTO scheduler.step_due (execution_key)
     SELECT DISTINCT t.execution_key FROM locked k JOIN scheduler.task_run t ON t.job_key = k.key RETURNING id
+), triggers AS (
+    INSERT INTO scheduler.trigger_due (trigger_key)
+    SELECT t.key FROM locked k JOIN scheduler.trigger t ON t.job_key = k.key RETURNING id
 )
-SELECT key, fence, lane_id, now() AS ended_at, EXISTS (SELECT FROM due) AS due FROM locked;
+SELECT key, fence, lane_id, now() AS ended_at, EXISTS (SELECT FROM due) AS due,
+       EXISTS (SELECT FROM triggers) AS trigger_due
+FROM locked;
 
 -- name: judge
 -- What became of results that were not recorded now. A fence that is neither live nor recorded was
@@ -248,6 +255,9 @@ WITH taken AS MATERIALIZED (
 ), due AS (
     INSERT INTO scheduler.step_due (execution_key)
     SELECT DISTINCT t.execution_key FROM judged k JOIN scheduler.task_run t ON t.job_key = k.key
+), triggers AS (
+    INSERT INTO scheduler.trigger_due (trigger_key)
+    SELECT t.key FROM judged k JOIN scheduler.trigger t ON t.job_key = k.key WHERE k.state <> 'CREATED'
 )
 SELECT key, fence, state FROM judged;
 
@@ -270,6 +280,9 @@ WITH taken AS (
 ), due AS (
     INSERT INTO scheduler.step_due (execution_key)
     SELECT DISTINCT t.execution_key FROM taken k JOIN scheduler.task_run t ON t.job_key = k.key
+), triggers AS (
+    INSERT INTO scheduler.trigger_due (trigger_key)
+    SELECT t.key FROM taken k JOIN scheduler.trigger t ON t.job_key = k.key
 )
 SELECT key FROM taken;
 

@@ -211,6 +211,7 @@ execution = Table(
     Column("trigger_key", BigInteger),
     Column("tick_at", _TIME),
     Column("backfill", Integer),
+    Column("evaluation_job_key", BigInteger),
     Column("created_at", _TIME),
     Column("ended_at", _TIME),
     Column("kill_at", _TIME),
@@ -249,6 +250,9 @@ trigger = Table(
     Column("backfill_fired", Integer),
     Column("backfill_inputs", Text),
     Column("backfill_labels", Text),
+    Column("remembered", Text),
+    Column("job_stale", Boolean),
+    Column("last_job_key", BigInteger),
 )
 
 task_run = Table(

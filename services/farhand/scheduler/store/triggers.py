@@ -30,7 +30,10 @@ class LockedTrigger:
     flow_revision: int
     plan: str
     state: State
-    job_key: int | None
+    job_key: int | None  # its evaluation
+    job_stale: bool  # of what it is no more
+    last_job_key: int | None  # the evaluation before
+    remembered: str | None  # JSON: the state that evaluations keep
     execution_key: int | None
     backfill_inputs: str | None
     backfill_labels: str | None
@@ -146,9 +149,13 @@ async def note_backfill(connection: Connection, key: int, backfill: Backfill, in
     await connection.execute(SQL["begin_backfill"], key, backfill.number, backfill.start, backfill.end, inputs, labels)
 
 
-async def take_triggers_due(connection: Connection, keys: Sequence[int]) -> None:
-    """Take away what says when these locked triggers are to be looked at; to be called before the look."""
-    await connection.execute(SQL["take_triggers_due"], list(keys))
+async def take_triggers_due(connection: Connection, keys: Sequence[int]) -> dict[int, set[str]]:
+    """Take away what says when these locked triggers are to be looked at; to be called before the look. Answers, by
+    trigger, how executions of it ended since the last look."""
+    ended: dict[int, set[str]] = {}
+    for row in await connection.fetch(SQL["take_triggers_due"], list(keys)):
+        ended.setdefault(row["trigger_key"], set()).add(row["ended"])
+    return ended
 
 
 async def forget_trigger_due(connection: Connection, keys: Sequence[int]) -> None:
@@ -175,6 +182,38 @@ async def move_triggers(connection: Connection, rows: Sequence[MovedTrigger]) ->
             for row in rows
         ]
         await connection.execute(SQL["move_triggers"], *(list(column) for column in zip(*flat, strict=True)))
+
+
+async def read_evaluations(connection: Connection, keys: Sequence[int]) -> dict[int, Record]:
+    """Where these jobs are, by key: state (None: nowhere), reason, message, outputs (serialized)."""
+    return {row["key"]: row for row in await connection.fetch(SQL["evaluations"], list(keys))} if keys else {}
+
+
+async def executions_that_run(connection: Connection, keys: Sequence[int]) -> set[int]:
+    """Those of these executions that have not ended."""
+    return {row["key"] for row in await connection.fetch(SQL["executions_that_run"], list(keys))} if keys else set()
+
+
+async def move_evaluations(connection: Connection, rows: Sequence[tuple[int, int | None, str | None]]) -> None:
+    """Of triggers (key): the evaluation that ended, None: none did; the state that it left, JSON, None: as it was."""
+    if rows:
+        await connection.execute(SQL["move_evaluations"], *(list(column) for column in zip(*rows, strict=True)))
+
+
+async def evaluations_to_forget(connection: Connection, keys: Sequence[int]) -> list[int]:
+    """Those of these jobs that nobody needs any more."""
+    return [row["key"] for row in await connection.fetch(SQL["evaluations_to_forget"], list(keys))] if keys else []
+
+
+async def any_orphaned_evaluations(connection: Connection) -> bool:
+    """Whether there are evaluations of triggers that are no more. By itself."""
+    found: bool = await connection.fetchval(SQL["any_orphaned_evaluations"])
+    return found
+
+
+async def take_orphaned_evaluations(connection: Connection, limit: int) -> list[int]:
+    """Evaluations of triggers that are no more; whoever takes them ends them in the same transaction."""
+    return [row["job_key"] for row in await connection.fetch(SQL["take_orphaned_evaluations"], limit)]
 
 
 async def add_triggers_due(connection: Connection, times: Sequence[tuple[int, datetime]]) -> None:
@@ -232,6 +271,9 @@ def _locked(row: Record) -> LockedTrigger:
         row["plan"],
         state_of(row),
         row["job_key"],
+        row["job_stale"],
+        row["last_job_key"],
+        row["remembered"],
         row["execution_key"],
         row["backfill_inputs"],
         row["backfill_labels"],

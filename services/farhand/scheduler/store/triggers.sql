@@ -20,7 +20,9 @@ WITH gone AS (
 ), locked AS (
     SELECT t.key FROM gone g JOIN scheduler.trigger t USING (tenant, namespace, flow_id) ORDER BY t.key FOR UPDATE OF t
 ), removed AS (
-    DELETE FROM scheduler.trigger t USING locked l WHERE t.key = l.key RETURNING t.key
+    DELETE FROM scheduler.trigger t USING locked l WHERE t.key = l.key RETURNING t.key, t.job_key
+), orphaned AS (
+    INSERT INTO scheduler.orphaned_evaluation (job_key) SELECT job_key FROM removed WHERE job_key IS NOT NULL
 )
 DELETE FROM scheduler.trigger_due d USING removed r WHERE d.trigger_key = r.key;
 
@@ -57,7 +59,11 @@ WHERE tenant = $1 AND namespace = $2 AND flow_id = $3 AND revision = $4;
 SELECT * FROM scheduler.trigger WHERE tenant = $1 AND namespace = $2 AND flow_id = $3 ORDER BY key FOR UPDATE;
 
 -- name: remove_triggers
-WITH removed AS (DELETE FROM scheduler.trigger t USING unnest($1::bigint[]) AS r(key) WHERE t.key = r.key RETURNING t.key)
+WITH removed AS (
+    DELETE FROM scheduler.trigger t USING unnest($1::bigint[]) AS r(key) WHERE t.key = r.key RETURNING t.key, t.job_key
+), orphaned AS (
+    INSERT INTO scheduler.orphaned_evaluation (job_key) SELECT job_key FROM removed WHERE job_key IS NOT NULL
+)
 DELETE FROM scheduler.trigger_due d USING removed r WHERE d.trigger_key = r.key;
 
 -- name: make_trigger
@@ -65,8 +71,10 @@ INSERT INTO scheduler.trigger (tenant, namespace, flow_id, trigger_id, type, flo
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING key;
 
 -- name: renew_trigger
--- A new revision of its flow has it, too: its state stays.
-UPDATE scheduler.trigger SET flow_key = $2, plan = $3, disabled_by = $4, next_at = $5 WHERE key = $1;
+-- A new revision of its flow has it, too: its state stays. An evaluation of what it no longer is counts no more.
+UPDATE scheduler.trigger
+SET flow_key = $2, plan = $3, disabled_by = $4, next_at = $5, job_stale = job_key IS NOT NULL AND (job_stale OR plan <> $3)
+WHERE key = $1;
 
 -- name: triggers_due
 -- Which are to be looked at by now, from the first $1 rows that say so.
@@ -99,7 +107,12 @@ UPDATE scheduler.trigger SET backfill = $2, backfill_start = $3, backfill_end = 
 -- name: take_triggers_due
 -- Before the look, all that says when these are to be looked at: the look says it anew. What others append from
 -- here on is not seen, and so not taken away.
-DELETE FROM scheduler.trigger_due d USING unnest($1::bigint[]) AS w(key) WHERE d.trigger_key = w.key;
+-- Answers how executions of theirs ended.
+WITH taken AS (
+    DELETE FROM scheduler.trigger_due d USING unnest($1::bigint[]) AS w(key) WHERE d.trigger_key = w.key
+    RETURNING d.trigger_key, d.ended
+)
+SELECT DISTINCT trigger_key, ended FROM taken WHERE ended IS NOT NULL;
 
 -- name: forget_trigger_due
 -- Of triggers that are gone.
@@ -129,3 +142,38 @@ UPDATE scheduler.trigger_due SET due_at = now() + make_interval(secs => $2) WHER
 
 -- name: allot_execution_keys
 SELECT nextval('scheduler.execution_key') AS key FROM generate_series(1, $1);
+
+-- name: evaluations
+-- Where the evaluations are. One snapshot: a job is in one place, or is no more.
+SELECT w.key, d.reason, d.message, d.outputs,
+       CASE WHEN d.key IS NOT NULL THEN d.state WHEN l.kill_at IS NOT NULL THEN 'KILLING'
+            WHEN l.started_at IS NOT NULL THEN 'RUNNING' WHEN l.key IS NOT NULL THEN 'ASSIGNED'
+            WHEN j.key IS NOT NULL THEN 'CREATED' END AS state
+FROM unnest($1::bigint[]) AS w(key)
+LEFT JOIN scheduler.done d ON d.key = w.key
+LEFT JOIN scheduler.live l ON l.key = w.key
+LEFT JOIN scheduler.job j ON j.key = w.key;
+
+-- name: executions_that_run
+SELECT e.key FROM unnest($1::bigint[]) AS w(key) JOIN scheduler.execution e ON e.key = w.key WHERE e.ended_at IS NULL;
+
+-- name: move_evaluations
+-- Of triggers that are held. What one remembers changes where an evaluation counted ($3 not null); the evaluation
+-- before the last ($2, where one ended) is nobody's any more, unless it started an execution.
+UPDATE scheduler.trigger t
+SET last_job_key = coalesce(r.ended_job, t.last_job_key), remembered = coalesce(r.remembered, t.remembered),
+    job_stale = false
+FROM unnest($1::bigint[], $2::bigint[], $3::text[]) AS r(key, ended_job, remembered) WHERE t.key = r.key;
+
+-- name: evaluations_to_forget
+-- Of these jobs, those that ended and started nothing.
+SELECT w.key FROM unnest($1::bigint[]) AS w(key) JOIN scheduler.done d ON d.key = w.key
+WHERE NOT EXISTS (SELECT FROM scheduler.execution e WHERE e.evaluation_job_key = w.key);
+
+-- name: take_orphaned_evaluations
+DELETE FROM scheduler.orphaned_evaluation o
+USING (SELECT job_key FROM scheduler.orphaned_evaluation LIMIT $1 FOR UPDATE SKIP LOCKED) c
+WHERE o.job_key = c.job_key RETURNING o.job_key;
+
+-- name: any_orphaned_evaluations
+SELECT EXISTS (SELECT FROM scheduler.orphaned_evaluation);

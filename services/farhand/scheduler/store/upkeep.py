@@ -26,7 +26,9 @@ WHERE r.ctid >= $1::tid AND r.ctid < $2::tid AND r.created_at < now() - make_int
 _ENDED_JOBS = """
 SELECT d.key, d.ended_at < now() - make_interval(secs => $3)
        AND NOT EXISTS (SELECT FROM scheduler.task_run t WHERE t.job_key = d.key)
-       AND NOT EXISTS (SELECT FROM scheduler.task_run t WHERE t.taken_job_key = d.key) AS old,
+       AND NOT EXISTS (SELECT FROM scheduler.task_run t WHERE t.taken_job_key = d.key)
+       AND NOT EXISTS (SELECT FROM scheduler.trigger t WHERE t.job_key = d.key)
+       AND NOT EXISTS (SELECT FROM scheduler.execution e WHERE e.evaluation_job_key = d.key) AS old,
        j.created_at >= now() - make_interval(secs => $3) AS recent
 FROM scheduler.done d JOIN scheduler.job j ON j.key = d.key WHERE d.key > $1 ORDER BY d.key LIMIT $2
 """
