@@ -217,7 +217,7 @@ async def ends(stage: PollingStage, state: str) -> None:
     connection = stage.store.connection
     now = await connection.fetchval("SELECT now()")
     (execution,) = [each for each in await stage.executions() if each["ended_at"] is None]
-    await move_executions(connection, [MovedRow(execution["key"], [state], "", None, now)])
+    await move_executions(connection, [MovedRow(execution["key"], [state], "", None, now, 0)])
 
 
 async def test_an_execution_that_ends_as_the_definition_says_disables_the_trigger(polling_stage: PollingStage) -> None:
