@@ -12,10 +12,10 @@ from farhand.api.scheduler.v1.execution_service_pb2 import (
     RestartExecutionRequest,
     TailExecutionLogsRequest,
 )
-from farhand.api.types.v1.outcome_pb2 import OUTCOME_STATE_FAILED
+from farhand.api.types.v1.outcome_pb2 import OUTCOME_STATE_FAILED, OUTCOME_STATE_SUCCESS
 from farhand.runtime.wire import plain
 from tests.fixtures.fake_registry import FakeRegistry
-from tests.fixtures.scheduler_with_flows import Flows, FlowWorker, a_flow, noop, state_of, states
+from tests.fixtures.scheduler_with_flows import Flows, FlowWorker, a_flow, indented, noop, state_of, states
 from tests.rpc.refusal import refused
 
 THREE = noop("first") + noop("second", "payload: '{{ outputs.first.count }}'") + noop("third")
@@ -79,6 +79,44 @@ async def test_a_restart_of_a_restart_names_who_ran_it_first(flows: Flows) -> No
     assert {run.task_id: run.taken_from for run in third.task_runs} == {"first": old.id, "second": second.id}
     await worker.end()
     assert state_of(await flows.ended(third.id)) == "SUCCESS"
+
+
+async def test_a_restart_of_a_loop_runs_the_rounds_again_that_failed(flows: Flows) -> None:
+    worker = await flows.worker()
+    loop = (
+        "  - id: loop\n    type: io.kestra.plugin.core.flow.ForEach\n    values: [a, b, c]\n    concurrencyLimit: 0\n"
+        "    tasks:\n" + indented(noop("body", "payload: '{{ taskrun.value }}'"))
+    )
+    old = await flows.create(a_flow(loop + noop("last", "payload: '{{ outputs.loop }}'")))
+    assignments: list[Any] = []
+    while len(assignments) < 3:
+        assignments += await worker.hand.assignments()
+    for each in assignments:
+        value = plain(each.task.context)["taskrun"]["value"]
+        state = OUTCOME_STATE_FAILED if value == "b" else OUTCOME_STATE_SUCCESS
+        await worker.report(each, state, outputs={"value": value})
+    assert state_of(await flows.ended(old.id)) == "FAILED"
+    new = await restarted(flows, old.id)
+    [again] = await worker.hand.assignments()
+    assert plain(again.task.context)["taskrun"]["value"] == "b"
+    await worker.report(again, outputs={"value": "B"})
+    await worker.end()
+    ended = await flows.ended(new.id)
+    assert state_of(ended) == "SUCCESS"
+    taken = {(run.task_id, run.iteration): bool(run.taken_from) for run in ended.task_runs}
+    assert taken == {
+        ("loop", ""): False,
+        ("body", "0"): True,
+        ("body", "1"): False,
+        ("body", "2"): True,
+        ("last", ""): False,
+    }
+    whole = await replayed(flows, new.id, "last")
+    assert {run.iteration: run.taken_from for run in whole.task_runs if run.task_id == "body"} == {
+        "0": old.id,
+        "1": new.id,
+        "2": old.id,
+    }
 
 
 async def test_logs_of_what_was_taken_over_come_only_where_they_are_asked_for(flows: Flows) -> None:

@@ -14,13 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from farhand.kernel.errors import FarhandError, InvalidArgument, NotReplayable, Violation
-from farhand.kernel.flow import Flow
+from farhand.kernel.flow import Flow, ForEach
 from farhand.kernel.names import near_matches, shown
 from farhand.scheduler.core.flow_outline import Place
 from farhand.scheduler.core.task_run import RunId, RunState
 
 _WELL = frozenset({RunState.SUCCESS, RunState.WARNING, RunState.SKIPPED})
-_LOOP = "io.kestra.plugin.core.flow.ForEach"
 _PATH = "from_task_id"
 
 
@@ -39,6 +38,8 @@ class Takeover:
 
     as_ended: frozenset[RunId]
     go_on: frozenset[RunId]
+    over: frozenset[RunId] = frozenset()
+    """Of those that had ended: what is inside of a loop that has, so that no step needs to look at it."""
 
 
 NOTHING = Takeover(frozenset(), frozenset())
@@ -57,7 +58,7 @@ def restart(places: Mapping[str, Place], runs: Sequence[OldRun]) -> Takeover:
             as_ended.add(run.id)
         elif newest[_one(run.id)] is run and run.chose:
             go_on.add(run.id)
-    return Takeover(frozenset(_not_killed(runs, as_ended)), frozenset(go_on))
+    return _takeover(places, runs, as_ended, go_on)
 
 
 def replay(flow: Flow, places: Mapping[str, Place], runs: Sequence[OldRun], task_id: str, name: str) -> Takeover:
@@ -82,7 +83,23 @@ def replay(flow: Flow, places: Mapping[str, Place], runs: Sequence[OldRun], task
     as_ended = {
         run.id for run in runs if run.id.task_id in places and _top(places, run.id.task_id) in before
     }  # what the flow does not have any more is of no use to it
-    return Takeover(frozenset(_not_killed(runs, as_ended)), frozenset())
+    return _takeover(places, runs, as_ended, set())
+
+
+def _takeover(places: Mapping[str, Place], runs: Sequence[OldRun], as_ended: set[RunId], go_on: set[RunId]) -> Takeover:
+    # One that was killed would kill the execution that takes it over.
+    as_ended -= {run.id for run in runs if run.state is RunState.KILLED}
+    ended = {_one(id) for id in as_ended}
+    over = {
+        id
+        for id in as_ended
+        if any(
+            isinstance(places[task_id].task, ForEach) and (task_id, iteration) in ended
+            for task_id, iteration in _around(places, id)
+            if task_id != id.task_id
+        )
+    }
+    return Takeover(frozenset(as_ended), frozenset(go_on), frozenset(over))
 
 
 def _no_beginning(places: Mapping[str, Place], task_id: str) -> FarhandError | None:
@@ -119,7 +136,7 @@ def _around(places: Mapping[str, Place], id: RunId) -> Iterable[tuple[str, str]]
     yield task_id, iteration
     while parent := places[task_id].parent:
         task_id = parent
-        if places[task_id].task.type == _LOOP:
+        if isinstance(places[task_id].task, ForEach):
             iteration = iteration.rpartition("/")[0]
         yield task_id, iteration
 
@@ -131,8 +148,3 @@ def _newest(runs: Sequence[OldRun]) -> dict[tuple[str, str], OldRun]:
         if known is None or known.id.attempt < run.id.attempt:
             newest[_one(run.id)] = run
     return newest
-
-
-def _not_killed(runs: Sequence[OldRun], ids: set[RunId]) -> set[RunId]:
-    """One that was killed would kill the execution that takes it over."""
-    return ids - {run.id for run in runs if run.state is RunState.KILLED}

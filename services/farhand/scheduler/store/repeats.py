@@ -4,7 +4,7 @@ Each function runs inside of the transaction that its caller began, unless it sa
 otherwise, on a raw connection.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from asyncpg import Connection
@@ -53,10 +53,13 @@ async def read_old_runs(connection: Connection, key: int) -> list[OldRun]:
 async def take_over(connection: Connection, old: int, new: int, over: Takeover, *, ended: bool) -> None:
     """Write the task runs that come over. `ended`: the new execution has ended already, and nothing goes on."""
     if over.as_ended:
-        await connection.execute(SQL["take_over_as_ended"], old, new, *_columns(over.as_ended))
+        rows = [(*id, id in over.over) for id in over.as_ended]
+        await connection.execute(SQL["take_over_as_ended"], old, new, *_columns(rows))
+    if over.over:
+        await connection.execute(SQL["count_runs_over"], new, len(over.over))
     if over.go_on and not ended:
         await connection.execute(SQL["take_over_to_go_on"], old, new, *_columns(over.go_on))
 
 
-def _columns(ids: Iterable[RunId]) -> list[list[object]]:
+def _columns(ids: Iterable[Sequence[object]]) -> list[list[object]]:
     return [list(column) for column in zip(*ids, strict=True)]
