@@ -206,6 +206,7 @@ execution = Table(
     Column("trigger", Text),
     Column("restart_of", BigInteger),
     Column("replay_of", BigInteger),
+    Column("forgotten", Boolean),
     Column("traceparent", Text),
     Column("parent_span", Text),
     Column("trigger_key", BigInteger),
