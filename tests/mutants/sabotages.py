@@ -16,6 +16,7 @@ CONNECT = "tests/rpc/scheduler/test_connect.py"
 QUOTAS = "tests/store/scheduler/test_quotas.py"
 STEPPING = "tests/store/scheduler/test_stepping.py"
 PLACES = "tests/store/scheduler/test_places.py"
+REPEATS = "tests/store/scheduler/test_repeats_store.py"
 SUBMIT = "tests/rpc/scheduler/test_submit_once.py"
 SEEDS = "tests/simulation/test_seeds.py::test_no_seed_breaks_a_guarantee"
 FAULTS = "tests/e2e/test_faults.py"
@@ -370,6 +371,30 @@ SABOTAGES = [
         "DELETE FROM scheduler.place p USING unnest($1::bigint[]) AS w(key) WHERE p.execution_key = w.key;\n",
         "DELETE FROM scheduler.place p USING unnest($1::bigint[]) AS w(key) WHERE p.execution_key = -w.key;\n",
         (PLACES,),
+    ),
+    Sabotage(
+        "upkeep forgets jobs that a restart took over",
+        "P2",
+        f"{SCHEDULER}/store/upkeep.py",
+        "       AND NOT EXISTS (SELECT FROM scheduler.task_run t WHERE t.taken_job_key = d.key) AS old,\n",
+        "       AS old,\n",
+        (REPEATS,),
+    ),
+    Sabotage(
+        "a restart takes over from an execution that is being forgotten",
+        "P2",
+        f"{SCHEDULER}/store/repeats.sql",
+        "WHERE key = $1 AND NOT forgotten FOR KEY SHARE;\n",
+        "WHERE key = $1;\n",
+        (REPEATS,),
+    ),
+    Sabotage(
+        "a restart runs again what had ended well",
+        "P3",
+        f"{SCHEDULER}/core/takeover.py",
+        "        if any(each is not None and each.state in _WELL for each in around):\n",
+        "        if any(each is not None and each.state in _WELL for each in around[1:]):\n",
+        ("tests/unit/scheduler/test_takeover.py",),
     ),
     Sabotage(
         "an execution that is to be killed begins more tasks",
