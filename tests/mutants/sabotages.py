@@ -376,8 +376,8 @@ SABOTAGES = [
         "upkeep forgets jobs that a restart took over",
         "P2",
         f"{SCHEDULER}/store/upkeep.py",
-        "       AND NOT EXISTS (SELECT FROM scheduler.task_run t WHERE t.taken_job_key = d.key) AS old,\n",
-        "       AS old,\n",
+        "       AND NOT EXISTS (SELECT FROM scheduler.task_run t WHERE t.taken_job_key = d.key)\n",
+        "",
         (REPEATS,),
     ),
     Sabotage(
