@@ -64,9 +64,8 @@ def lines(quotas: "Iterable[TenantQuota]") -> list[str]:
 
 
 def summary(quotas: "Iterable[TenantQuota]", figures: "GroupFigures | None") -> str:
-    """In one cell, what tenants have of what they may: "acme 4/4 running, 12/100 queued; * 2 running"."""
-    used = _by_tenant(figures)
-    return "; ".join(f"{quota.tenant} {_use(quota, used)}" for quota in quotas) or NOTHING
+    """In one cell, what tenants have of what they may: "* at most 2 running; acme 4/4 running, 12/100 queued"."""
+    return "; ".join(f"{quota.tenant} {_use(quota, _by_tenant(figures))}" for quota in quotas) or NOTHING
 
 
 def rows(quotas: "Sequence[TenantQuota]", figures: "GroupFigures | None") -> list[tuple[str, str]]:
@@ -83,15 +82,15 @@ def rows(quotas: "Sequence[TenantQuota]", figures: "GroupFigures | None") -> lis
 
 
 def _by_tenant(figures: "GroupFigures | None") -> "Mapping[str, TenantFigures]":
+    """Empty where there are no figures."""
     return {} if figures is None else {each.tenant: each for each in figures.tenants}
 
 
 def _use(quota: "TenantQuota | TenantFigures", used: "Mapping[str, TenantFigures]") -> str:
-    if quota.tenant == EVERYONE:
-        return _bounds(quota)
-    mine = used.get(quota.tenant)
-    parts = [f"{getattr(mine, f'{name}_jobs') if mine else NOTHING}/{limit} {name}" for name, limit in _limits(quota)]
-    return ", ".join(parts) or _FREE
+    mine, limits = used.get(quota.tenant), _limits(quota)
+    if mine is None or not limits:  # "*", or nobody told the figures
+        return f"at most {_bounds(quota)}" if limits else _FREE
+    return ", ".join(f"{getattr(mine, f'{name}_jobs')}/{limit} {name}" for name, limit in limits)
 
 
 def _bounds(quota: "TenantQuota | TenantFigures") -> str:

@@ -161,7 +161,7 @@ def test_a_group_list_joins_what_is_declared_and_what_runs(farhand: Farhand, ser
         "KEY       DESCRIPTION  ALLOWED TENANTS  STATE   WORKERS  SLOTS  QUEUED  RUNNING  OLDEST WAIT  QUOTAS\n"
         "_default  -            all              ACTIVE  -        -      -       -        -            -\n"
         "gpu       Machines     main, research   PAUSED  2        8      7       3        1m35s        "
-        "* 2 running; main 2/4 running, 7/9 queued\n"
+        "* at most 2 running; main 2/4 running, 7/9 queued\n"
     )
 
 
@@ -175,7 +175,7 @@ def test_a_group_shows_what_each_tenant_has_of_its_quota(farhand: Farhand, serve
     servers.on["ListGroupFigures"] = figures(tenants=OF_TENANTS)
     out = farhand("worker-group", "get", "gpu").out
     assert [line.strip() for line in out.partition("quotas")[2].partition("state")[0].strip().splitlines()] == [
-        "*: 2 running each",
+        "*: at most 2 running each",
         "research: 1/2 running",
         "free: as much as it likes",
         "main: 7/9 queued",
