@@ -15,7 +15,7 @@ from farhand.cli.render import document
 from farhand.cli.session import DEADLINE, Session
 
 if TYPE_CHECKING:
-    from farhand.api.registry.v1.flow_pb2 import Flow
+    from farhand.api.registry.v1.flow_pb2 import Flow, TaskResolution, TriggerResolution
 
 app = noun(
     "Flows: YAML that says which tasks run, in which order, on which worker groups. See also: farhand execution.",
@@ -179,7 +179,7 @@ def explain(
     flow: Annotated[str, typer.Argument(metavar="FILE|NAMESPACE/ID", help="A flow's YAML, or a flow that is saved.")],
     revision: Revision = None,
 ) -> None:
-    """Which worker group and which fallback each task gets, and which level said so."""
+    """Which worker group and which fallback each task and trigger gets, and which level said so."""
     from farhand.api.registry.v1.flow_service_pb2 import ExplainFlowRequest, FlowName
     from farhand.api.registry.v1.flow_service_pb2_grpc import FlowServiceStub
 
@@ -198,23 +198,25 @@ def explain(
     if session.settings.output == "table":
         flow_file.say(flow_file.problem_lines(flow, answer.problems))
     session.printer.many(
-        [document(task) for task in answer.tasks],
+        [document(each) for each in (*answer.tasks, *answer.triggers)],
         ("TASK", "WORKER GROUP", "FROM", "FALLBACK", "FROM", "WAITS AT MOST", "TYPE"),
         [
-            (
-                task.task_id,
-                task.worker_group,
-                task.worker_group_level,
-                fallback_name(task.fallback),
-                task.fallback_level,
-                f"{task.timeout} ({task.timeout_level})" if task.timeout else "for ever",
-                task.task_type,
-            )
-            if task.worker_group
-            else (task.task_id, "the scheduler", NOTHING, NOTHING, NOTHING, NOTHING, task.task_type)
-            for task in answer.tasks
+            *((task.task_id, *_resolved(task), task.task_type) for task in answer.tasks),
+            *((f"{each.trigger_id} (trigger)", *_resolved(each), each.trigger_type) for each in answer.triggers),
         ],
         "It has no tasks.",
+    )
+
+
+def _resolved(of: "TaskResolution | TriggerResolution") -> tuple[str, ...]:
+    if not of.worker_group:
+        return ("the scheduler", NOTHING, NOTHING, NOTHING, NOTHING)
+    return (
+        of.worker_group,
+        of.worker_group_level,
+        fallback_name(of.fallback),
+        of.fallback_level,
+        f"{of.timeout} ({of.timeout_level})" if of.timeout else "for ever",
     )
 
 

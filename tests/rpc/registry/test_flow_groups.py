@@ -425,3 +425,24 @@ async def test_a_group_in_plugin_defaults_is_checked_and_kept_like_a_default_gro
     await delete_group(house, "gpu")
     error = await refused(set_tenant_defaults(house, naming))
     assert error.reason == "GROUP_DELETING"
+
+
+async def test_explain_tells_of_triggers_by_the_same_order_of_levels(house: House) -> None:
+    await make_group(house, "edge")
+    text = (
+        source()
+        + """\
+triggers:
+  - {id: own, type: io.kestra.plugin.core.http.Trigger, uri: x, workerGroup: {key: edge}}
+  - {id: inherits, type: io.kestra.plugin.core.http.Trigger, uri: x}
+  - {id: clock, type: io.kestra.plugin.core.trigger.Schedule, cron: "@daily"}
+pluginDefaults:
+  - {type: io.kestra.plugin.core.http, values: {workerGroup: {fallback: CANCEL, timeout: PT1M}}}
+"""
+    )
+    own, inherits, clock = (await explain(house, text)).triggers
+    assert (own.worker_group, own.worker_group_level) == ("edge", "trigger")
+    assert (own.fallback, own.fallback_level) == (FALLBACK_CANCEL, "plugin defaults of the flow")
+    assert (own.timeout, own.timeout_level) == ("PT1M", "plugin defaults of the flow")
+    assert (inherits.worker_group, inherits.worker_group_level) == ("_default", "default")
+    assert (clock.trigger_id, clock.worker_group) == ("clock", "")

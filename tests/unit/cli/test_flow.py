@@ -12,6 +12,7 @@ from farhand.api.registry.v1.flow_pb2 import (
     Flow,
     FlowProblem,
     TaskResolution,
+    TriggerResolution,
 )
 from farhand.api.registry.v1.flow_service_pb2 import (
     CreateFlowResponse,
@@ -156,12 +157,19 @@ def test_explain_shows_group_and_fallback_with_the_levels_that_said_so(
         ),
         TaskResolution(task_id="both", task_type="io.kestra.plugin.core.flow.Parallel"),
     ]
-    servers.on |= {"ValidateFlow": ValidateFlowResponse(), "ExplainFlow": ExplainFlowResponse(tasks=tasks)}
+    triggers = [
+        TriggerResolution(trigger_id="arrives", worker_group="edge", worker_group_level="trigger"),
+        TriggerResolution(trigger_id="nightly", trigger_type="io.kestra.plugin.core.trigger.Schedule"),
+    ]
+    explained = ExplainFlowResponse(tasks=tasks, triggers=triggers)
+    servers.on |= {"ValidateFlow": ValidateFlowResponse(), "ExplainFlow": explained}
     lines = farhand("flow", "explain", file).out.splitlines()
     assert lines[1].split("  ")[:2] == ["train", "gpu"]
     for part in ("task", "FAIL", "namespace 'company'", "PT5M (flow)"):
         assert part in lines[1]
     assert "the scheduler" in lines[2]
+    assert [part.strip() for part in lines[3].split("  ") if part][:3] == ["arrives (trigger)", "edge", "trigger"]
+    assert lines[4].startswith("nightly (trigger)") and "the scheduler" in lines[4]
     assert servers.requests["ExplainFlow"][0].source == SOURCE
     farhand("flow", "explain", "company.team/nightly", "--revision", "2")
     named = servers.requests["ExplainFlow"][1].name

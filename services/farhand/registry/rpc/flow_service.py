@@ -21,7 +21,13 @@ from farhand.registry.rpc.callers import visibility
 from farhand.registry.rpc.flow_reader import Examined, FlowReader
 from farhand.registry.rpc.pages import fill
 from farhand.registry.rpc.reading_threads import ReadingThreads
-from farhand.registry.rpc.wire_flow import flow_invalid, flow_message, problem_message, resolution_message
+from farhand.registry.rpc.wire_flow import (
+    flow_invalid,
+    flow_message,
+    problem_message,
+    resolution_message,
+    trigger_resolution_message,
+)
 from farhand.registry.store import changes, flows, requests, worker_groups
 from farhand.registry.store.transactions import Transactions
 from farhand.runtime.security import identity
@@ -156,7 +162,7 @@ class FlowService(FlowServiceServicer):
         return api.DeleteFlowResponse()
 
     async def ExplainFlow(self, request: api.ExplainFlowRequest, context: object) -> api.ExplainFlowResponse:
-        """Resolve every task's group, as things are now."""
+        """Resolve every task's and trigger's group, as things are now."""
         tenant, sees = _tenant(request.tenant), visibility(context)
         saved, source = None, request.source
         if request.WhichOneof("flow") == "name":
@@ -172,6 +178,7 @@ class FlowService(FlowServiceServicer):
             return api.ExplainFlowResponse(
                 tasks=[resolution_message(task, flow, examined.outer) for _, task in flow.walk()],
                 problems=map(problem_message, examined.problems),
+                triggers=[trigger_resolution_message(each, flow, examined.outer) for each in flow.triggers],
             )
 
         return await self._threads.run(source, explain)

@@ -7,7 +7,19 @@ from google.protobuf.message import Message
 from farhand.api.registry.v1 import flow_pb2
 from farhand.kernel import names
 from farhand.kernel.errors import FlowInvalid, Violation
-from farhand.kernel.flow import AnyTask, Declaration, Flow, Problem, Severity, Task, levels, of_flow, wait_timeout
+from farhand.kernel.flow import (
+    AnyTask,
+    Declaration,
+    Flow,
+    Problem,
+    Severity,
+    Task,
+    Trigger,
+    levels,
+    of_flow,
+    wait_timeout,
+)
+from farhand.kernel.flow.types import SCHEDULE
 from farhand.kernel.resolution import resolve
 from farhand.registry.core.flow import FlowRevision
 from farhand.registry.rpc.wire import FALLBACKS
@@ -63,16 +75,34 @@ def flow_invalid(problems: Sequence[Problem]) -> FlowInvalid:
 def resolution_message(task: AnyTask, flow: Flow, outer: Sequence[Declaration]) -> flow_pb2.TaskResolution:
     """Which group the task gets, and why."""
     message = flow_pb2.TaskResolution(task_id=task.id, task_type=task.type)
-    if not isinstance(task, Task):
-        return message  # the scheduler runs it itself
+    if isinstance(task, Task):
+        _resolve(message, task, flow, outer)
+    return message  # other ones the scheduler runs itself
+
+
+def trigger_resolution_message(
+    trigger: Trigger, flow: Flow, outer: Sequence[Declaration]
+) -> flow_pb2.TriggerResolution:
+    """Which group evaluates the trigger, and why."""
+    message = flow_pb2.TriggerResolution(trigger_id=trigger.id, trigger_type=trigger.type)
+    if trigger.type != SCHEDULE:
+        _resolve(message, trigger, flow, outer)
+    return message
+
+
+def _resolve(
+    message: flow_pb2.TaskResolution | flow_pb2.TriggerResolution,
+    owner: Task | Trigger,
+    flow: Flow,
+    outer: Sequence[Declaration],
+) -> None:
     declarations = [of_flow(flow), *outer]
-    resolved = resolve(levels(task, declarations))
+    resolved = resolve(levels(owner, declarations))
     message.worker_group = names.group_label(resolved.key)
     message.worker_group_level = resolved.key_level
     message.fallback = FALLBACKS[resolved.fallback]
     message.fallback_level = resolved.fallback_level
-    message.timeout, message.timeout_level = wait_timeout(task, declarations) or ("", "")
-    return message
+    message.timeout, message.timeout_level = wait_timeout(owner, declarations) or ("", "")
 
 
 def _located(problem: Problem) -> str:

@@ -256,3 +256,55 @@ class TaskResolution(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TaskResolution: _TypeAlias = TaskResolution  # noqa: Y015
+
+@_typing.final
+class TriggerResolution(_message.Message):
+    """Which worker group evaluates a trigger, and why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRIGGER_ID_FIELD_NUMBER: _builtins.int
+    TRIGGER_TYPE_FIELD_NUMBER: _builtins.int
+    WORKER_GROUP_FIELD_NUMBER: _builtins.int
+    WORKER_GROUP_LEVEL_FIELD_NUMBER: _builtins.int
+    FALLBACK_FIELD_NUMBER: _builtins.int
+    FALLBACK_LEVEL_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    TIMEOUT_LEVEL_FIELD_NUMBER: _builtins.int
+    trigger_id: _builtins.str
+    """The trigger."""
+    trigger_type: _builtins.str
+    """Its type."""
+    worker_group: _builtins.str
+    """The group's key, or the expression that gives it; "_default": the default
+    group. Empty for a Schedule, which the scheduler runs itself.
+    """
+    worker_group_level: _builtins.str
+    """The level that declared it: as with a task, "trigger" for its own."""
+    fallback: _fallback_pb2.Fallback.ValueType
+    """What happens to an evaluation while the group is not available."""
+    fallback_level: _builtins.str
+    """The level that declared it."""
+    timeout: _builtins.str
+    """How long an evaluation may wait for a worker, as written; empty: for ever."""
+    timeout_level: _builtins.str
+    """The level that declared it; empty where none did."""
+    def __init__(
+        self,
+        *,
+        trigger_id: _builtins.str = ...,
+        trigger_type: _builtins.str = ...,
+        worker_group: _builtins.str = ...,
+        worker_group_level: _builtins.str = ...,
+        fallback: _fallback_pb2.Fallback.ValueType = ...,
+        fallback_level: _builtins.str = ...,
+        timeout: _builtins.str = ...,
+        timeout_level: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallback", b"fallback", "fallback_level", b"fallback_level", "timeout", b"timeout", "timeout_level", b"timeout_level", "trigger_id", b"trigger_id", "trigger_type", b"trigger_type", "worker_group", b"worker_group", "worker_group_level", b"worker_group_level"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TriggerResolution: _TypeAlias = TriggerResolution  # noqa: Y015

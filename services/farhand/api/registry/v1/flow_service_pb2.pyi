@@ -538,6 +538,7 @@ class ExplainFlowResponse(_message.Message):
 
     TASKS_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
+    TRIGGERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[_flow_pb2.TaskResolution]:
         """In the order of the source, those inside of flow control behind it."""
@@ -546,15 +547,20 @@ class ExplainFlowResponse(_message.Message):
     def problems(self) -> _containers.RepeatedCompositeFieldContainer[_flow_pb2.FlowProblem]:
         """Warnings."""
 
+    @_builtins.property
+    def triggers(self) -> _containers.RepeatedCompositeFieldContainer[_flow_pb2.TriggerResolution]:
+        """In the order of the source."""
+
     def __init__(
         self,
         *,
         tasks: _abc.Iterable[_flow_pb2.TaskResolution] | None = ...,
         problems: _abc.Iterable[_flow_pb2.FlowProblem] | None = ...,
+        triggers: _abc.Iterable[_flow_pb2.TriggerResolution] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["problems", b"problems", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["problems", b"problems", "tasks", b"tasks", "triggers", b"triggers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -152,7 +152,7 @@ class FlowServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExplainFlow(self, request, context):
-        """ExplainFlow tells, for each task, the worker group and the fallback that it
+        """ExplainFlow tells, for each task and trigger, the worker group and the fallback that it
         gets now, and the level that each came from. What is saved has warnings only.
         Errors: INVALID_ARGUMENT (FLOW_INVALID); NOT_FOUND; UNAVAILABLE (OVERLOADED).
         Idempotent.

@@ -71,7 +71,7 @@ class FlowServiceStub:
     Errors: NOT_FOUND; ABORTED (ETAG_MISMATCH).
     """
     ExplainFlow: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.ExplainFlowRequest, _flow_service_pb2.ExplainFlowResponse]
-    """ExplainFlow tells, for each task, the worker group and the fallback that it
+    """ExplainFlow tells, for each task and trigger, the worker group and the fallback that it
     gets now, and the level that each came from. What is saved has warnings only.
     Errors: INVALID_ARGUMENT (FLOW_INVALID); NOT_FOUND; UNAVAILABLE (OVERLOADED).
     Idempotent.
@@ -124,7 +124,7 @@ class FlowServiceAsyncStub(FlowServiceStub):
     Errors: NOT_FOUND; ABORTED (ETAG_MISMATCH).
     """
     ExplainFlow: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.ExplainFlowRequest, _flow_service_pb2.ExplainFlowResponse]  # type: ignore[assignment]
-    """ExplainFlow tells, for each task, the worker group and the fallback that it
+    """ExplainFlow tells, for each task and trigger, the worker group and the fallback that it
     gets now, and the level that each came from. What is saved has warnings only.
     Errors: INVALID_ARGUMENT (FLOW_INVALID); NOT_FOUND; UNAVAILABLE (OVERLOADED).
     Idempotent.
@@ -222,7 +222,7 @@ class FlowServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _flow_service_pb2.ExplainFlowRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_flow_service_pb2.ExplainFlowResponse, _abc.Awaitable[_flow_service_pb2.ExplainFlowResponse]]:
-        """ExplainFlow tells, for each task, the worker group and the fallback that it
+        """ExplainFlow tells, for each task and trigger, the worker group and the fallback that it
         gets now, and the level that each came from. What is saved has warnings only.
         Errors: INVALID_ARGUMENT (FLOW_INVALID); NOT_FOUND; UNAVAILABLE (OVERLOADED).
         Idempotent.
