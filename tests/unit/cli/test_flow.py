@@ -164,7 +164,7 @@ def test_explain_shows_group_and_fallback_with_the_levels_that_said_so(
     explained = ExplainFlowResponse(tasks=tasks, triggers=triggers)
     servers.on |= {"ValidateFlow": ValidateFlowResponse(), "ExplainFlow": explained}
     lines = farhand("flow", "explain", file).out.splitlines()
-    assert lines[1].split("  ")[:2] == ["train", "gpu"]
+    assert lines[1].split()[:2] == ["train", "gpu"]
     for part in ("task", "FAIL", "namespace 'company'", "PT5M (flow)"):
         assert part in lines[1]
     assert "the scheduler" in lines[2]
