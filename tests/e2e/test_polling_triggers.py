@@ -1,6 +1,7 @@
 """Polling triggers on real processes: evaluated in the group that they name, nothing that they saw lost or doubled."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from farhand.api.registry.v1 import flow_service_pb2
 from farhand.api.scheduler.v1 import execution_pb2, execution_service_pb2, trigger_pb2, trigger_service_pb2
 from farhand.api.scheduler.v1.trigger_service_pb2_grpc import TriggerServiceStub
+from tests.architecture.repository import ROOT
 from tests.fixtures.http_server import Server, answer
 from tests.fixtures.mesh import Mesh
 
@@ -21,27 +23,13 @@ NOTHING = trigger_pb2.TRIGGER_RESULT_NOTHING
 FAILED = trigger_pb2.TRIGGER_RESULT_FAILED
 SKIPPED = trigger_pb2.TRIGGER_RESULT_SKIPPED
 
-READS_FILES = """\
-id: inbox
-namespace: company.team
-tasks:
-  - id: sum
-    type: io.kestra.plugin.scripts.shell.Commands
-    inputFiles: {"in.csv": "{{ trigger.files[0].uri }}"}
-    commands:
-      - cat in.csv
-      - 'echo "::{\\"outputs\\":{\\"name\\":\\"{{ trigger.files[0].name }}\\"}}::"'
-triggers:
-  - id: arrives
-    type: io.kestra.plugin.fs.local.Trigger
-    from: FOLDER
-    regExp: '.*\\.csv'
-    action: MOVE
-    moveDirectory: FOLDER/done
-    maxFiles: 1
-    interval: PT1S
-    workerGroup: {key: edge, fallback: FAIL}
-"""
+
+def of_the_readme(folder: Path) -> str:
+    """The flow that the README shows, for a folder of the test's."""
+    text = ROOT.joinpath("README.md").read_text()
+    found = re.search(r"```yaml\n(id: inbox\n.*?)```", text, re.DOTALL)
+    assert found
+    return found[1].replace("/data/", f"{folder}/")
 
 
 def polls(uri: str, *more: str, id: str = "polls") -> str:
@@ -111,12 +99,12 @@ async def files(watch: Watch, tmp_path: Path) -> None:
     for number in range(3):
         (folder / f"{number}.csv").write_text(f"{number}\n")
     (folder / "half.part").write_text("x")
-    await watch.save(READS_FILES.replace("FOLDER", str(folder)))
+    await watch.save(of_the_readme(tmp_path))
     await watch.ended("inbox", 3)
     await watch.trigger("inbox", lambda one: one.last_result == NOTHING and not one.job_id, "arrives")
     assert len(await watch.ended("inbox", 3)) == 3
     assert sorted(path.name for path in folder.glob("*.*")) == ["half.part"]
-    assert sorted(path.name for path in (folder / "done").iterdir()) == ["0.csv", "1.csv", "2.csv"]
+    assert sorted(path.name for path in (tmp_path / "done").iterdir()) == ["0.csv", "1.csv", "2.csv"]
 
 
 async def answers(watch: Watch, http_server: Server) -> None:
