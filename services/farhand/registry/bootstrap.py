@@ -51,7 +51,7 @@ async def serve(lifecycle: Lifecycle, settings: RegistrySettings) -> None:
         threads = ReadingThreads()
         stack.callback(threads.close)
         lease_floor = timedelta(seconds=settings.lease_floor)
-        reader = FlowReader(transactions, threads, installed_task_types(), lease_floor=lease_floor)
+        reader = FlowReader(transactions, threads, installed_types(), lease_floor=lease_floor)
 
         door = Door()
         server = make_server(settings, tokens, ACCESS, translate=meaning, door=door)
@@ -80,9 +80,11 @@ async def serve(lifecycle: Lifecycle, settings: RegistrySettings) -> None:
             await server.stop(settings.drain_timeout)
 
 
-def installed_task_types() -> frozenset[str]:
-    """The task types of packages beside the registry: entry points, which workers load and the registry only names."""
-    return frozenset(entry.name for entry in metadata.entry_points(group="farhand.tasks"))
+def installed_types() -> frozenset[str]:
+    """The types of tasks and triggers of packages beside the registry: entry points, which workers load and the
+    registry only names."""
+    groups = ("farhand.tasks", "farhand.triggers")
+    return frozenset(entry.name for group in groups for entry in metadata.entry_points(group=group))
 
 
 def new_uid() -> str:

@@ -48,6 +48,7 @@ from farhand.scheduler.store.triggers import (
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
+GATHER_SECONDS = 0.2  # between looks: a look costs much by itself, and little for each trigger
 LOOK = 1000  # rows of trigger_due that are looked at together
 BATCH = 100  # triggers in one transaction
 PUT_OFF_SECONDS = 30.0
@@ -100,6 +101,7 @@ class Triggers:
             self._wake.clear()
             try:
                 if await self.once():
+                    await asyncio.sleep(GATHER_SECONDS)
                     continue
                 timer = await next_trigger(await self._connection.get())
                 self._database.over()
