@@ -42,6 +42,7 @@ class Creation:
     restart_of: int | None = None  # the execution that it goes on from,
     replay_of: int | None = None  # or that it repeats
     started_by: "StartedBy | None" = None  # the trigger, if one does
+    flow_key: int | None = None  # of the flow's revision, where the caller knows that it is kept
 
 
 class StartedBy(NamedTuple):
@@ -57,10 +58,7 @@ async def create(connection: Connection, key: int, creation: Creation) -> Execut
     """Create it under a key that was allotted to it (`allot_execution_key`). Answers the state in which it is:
     CREATED, and then it is due, or waits for its turn; FAILED or KILLED, where its flow's `concurrency` says so."""
     flow = creation.flow
-    digest = hashlib.sha256(creation.definition.encode()).digest()
-    flow_key = await keep_flow(
-        connection, creation.tenant, flow.namespace, flow.id, creation.revision, digest, creation.definition
-    )
+    flow_key = creation.flow_key or await _keep(connection, creation)
     ended, message = await _enter(connection, key, creation)
     await create_execution(
         connection,
@@ -84,6 +82,12 @@ async def create(connection: Connection, key: int, creation: Creation) -> Execut
         ),
     )
     return ended or ExecutionState.CREATED
+
+
+async def _keep(connection: Connection, creation: Creation) -> int:
+    flow, definition = creation.flow, creation.definition
+    digest = hashlib.sha256(definition.encode()).digest()
+    return await keep_flow(connection, creation.tenant, flow.namespace, flow.id, creation.revision, digest, definition)
 
 
 async def _enter(connection: Connection, key: int, creation: Creation) -> tuple[ExecutionState | None, str | None]:

@@ -88,4 +88,5 @@ class Looking:
             firing.labels,
             trigger=firing.told,
             started_by=firing.started_by,
+            flow_key=locked.flow_key,
         )
