@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from farhand.worker.process_control import ProcessEnd, ProcessStartError
+from farhand.worker.process_control import ProcessEnd, ProcessSpec, ProcessStartError
 from farhand.worker.runners import Command
 from farhand.worker.runners.process import ProcessRunner
 from farhand.worker.warden_client import RUN_MARK, WardenProcessControl
@@ -300,15 +300,10 @@ async def test_the_process_runner_keeps_the_workers_secrets_from_the_command(
     control: WardenProcessControl, tmp_path: Path
 ) -> None:
     worker = {"PATH": os.defpath, "TOOLS": "/opt/tools", "FARHAND_TOKEN": "secret", "OTEL_EXPORTER_OTLP_HEADERS": "key"}
-    runner = ProcessRunner(control, worker)
-    run = await runner.start(
-        Command(
-            run_id=a_script("").run_id,
-            argv=(sys.executable, "-I", "-c", "import os; print(sorted(os.environ), os.getcwd())"),
-            env={"FARHAND_FENCE": "7"},
-            folder=tmp_path,
-        )
-    )
+    argv = (sys.executable, "-I", "-c", "import os; print(sorted(os.environ), os.getcwd())")
+    command = Command("run", argv, {"FARHAND_FENCE": "7"}, folder=tmp_path, private=tmp_path / "private")
+    program = ProcessRunner(worker).program(command, {})
+    run = await control.start(ProcessSpec("run", program.argv, program.env, tmp_path))
     names, _, folder = (await run.stdout.read()).decode().strip().rpartition(" ")
     assert set(eval(names)) - {"LC_CTYPE"} == {"FARHAND_FENCE", "FARHAND_RUN_ID", "PATH", "PWD", "TOOLS"}
     assert folder == str(tmp_path)

@@ -152,7 +152,7 @@ class SimulatedWorker:
             journal,
             logs,
             launch=self._launch,
-            runner=lambda control: ProcessRunner(control, {}),
+            process_runner=ProcessRunner({}),
             spans=NoSpans(),
             pressure=Pressure(64 << 20, 0),
             memory=lambda: None,

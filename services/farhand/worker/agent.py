@@ -30,7 +30,7 @@ from farhand.worker.process_control import ProcessControl
 from farhand.worker.results import ResultJournal
 from farhand.worker.run import Ending, Run, Stop
 from farhand.worker.run_files import WorkerFiles
-from farhand.worker.runners import TaskRunner
+from farhand.worker.runners.process import ProcessRunner
 from farhand.worker.spans import RunSpan, Spans, Untraced
 from farhand.worker.tasks.base import InstantTaskType, Level, Outcome, OutcomeState, failed
 from farhand.worker.tasks.registry import TaskTypes
@@ -62,7 +62,7 @@ class Agent:
         journal: ResultJournal,
         logs: LogSender,
         launch: Callable[[], Awaitable[ProcessControl]],
-        runner: Callable[[ProcessControl], TaskRunner],
+        process_runner: ProcessRunner,
         spans: Spans,
         pressure: Pressure,
         files: WorkerFiles,
@@ -70,7 +70,7 @@ class Agent:
         clock: Clock = boottime,
         memory: Callable[[], int | None] = available,
     ) -> None:
-        """`launch` starts a warden, `runner` makes the runner of jobs that works through it; `envs` is what
+        """`launch` starts a warden, `process_runner` says what a process on this machine sees; `envs` is what
         expressions see of this worker's environment; `memory` tells how many bytes the machine can still give."""
         self.slots = slots
         self.lease = lease
@@ -80,7 +80,7 @@ class Agent:
         self._journal = journal
         self._logs = logs
         self._launch = launch
-        self._make_runner = runner
+        self._process_runner = process_runner
         self._spans = spans
         self._pressure = pressure
         self._files = files
@@ -88,7 +88,7 @@ class Agent:
         self._clock = clock
         self._memory = memory
         self._control: ProcessControl | None = None
-        self._runner: TaskRunner | None = None
+        self._open: ProcessControl | None = None  # the same, once runs may start under it
         self._outbox: Outbox | None = None
         self._assignments: dict[JobKey, session_pb2.Assignment] = {}  # RECEIVED, not started
         self._runs: dict[JobKey, Run] = {}
@@ -104,8 +104,7 @@ class Agent:
 
     async def open(self) -> None:
         """Start the first warden. Raises StartupError where there can be none."""
-        self._control = await self._launch()
-        self._runner = self._make_runner(self._control)
+        self._control = self._open = await self._launch()
 
     async def keep_warden(self) -> None:
         """Replace a warden that died; its runs died with it. Raises StartupError where none will live."""
@@ -116,13 +115,13 @@ class Agent:
             await self._control.dead.wait()
             short_lives = short_lives + 1 if time.monotonic() - since < SHORT_LIFE else 1
             log.error("the warden died, and all that ran with it; starting another")
-            self._runner = None
+            self._open = None
             if short_lives > SHORT_LIVES:
                 raise StartupError("the worker's warden dies again and again; the machine may be short of memory")
             self._control = await self._launch()
             if self.lease.duration is not None:
                 await self._control.set_deadline(self.lease.deadline)
-            self._runner = self._make_runner(self._control)
+            self._open = self._control
             self._start()
 
     async def watch_lease(self) -> None:
@@ -389,7 +388,7 @@ class Agent:
         Nothing is started from hello to the verdicts of welcome: what was listed may have been given away, and the
         welcome's lease is not meant for it (rule 8).
         """
-        if self._runner is None or not self.slots.welcomed or self.lease.expired(self._clock()):
+        if self._open is None or not self.slots.welcomed or self.lease.expired(self._clock()):
             return
         while started := self.slots.start():
             done: list[session_pb2.Result] = []
@@ -399,20 +398,20 @@ class Agent:
                 if instant is not None and not frames.to_be_rendered(assignment.task):
                     done.append(_result(key, _conclude_instantly(instant, assignment.task)))
                 else:
-                    self._run(key, assignment, self._runner)
+                    self._run(key, assignment, self._open)
             if not done:
                 return
             self._conclude(done)
 
-    def _run(self, key: JobKey, assignment: session_pb2.Assignment, runner: TaskRunner) -> None:
+    def _run(self, key: JobKey, assignment: session_pb2.Assignment, control: ProcessControl) -> None:
         self._early[key] = []
-        task = asyncio.create_task(self._live(key, assignment, runner), name=f"run {key[0]}")
+        task = asyncio.create_task(self._live(key, assignment, control), name=f"run {key[0]}")
         self._living.add(task)
         task.add_done_callback(self._living.discard)
         if self._outbox is not None:
             self._outbox.started(key)
 
-    async def _live(self, key: JobKey, assignment: session_pb2.Assignment, runner: TaskRunner) -> None:
+    async def _live(self, key: JobKey, assignment: session_pb2.Assignment, control: ProcessControl) -> None:
         """One job from its start to its result. Whatever goes wrong, the slot is freed and the job has an end."""
         task = assignment.task
         run_log = self._logs.open(key)
@@ -432,7 +431,8 @@ class Agent:
                 timeout=wire.seconds(task.timeout) or None,
                 env=env,
                 run_log=run_log,
-                runner=runner,
+                control=control,
+                process_runner=self._process_runner,
                 folders=self._folder.jobs,
                 lease_stands=lambda: not self.lease.expired(self._clock()),
                 files=self._files,
@@ -455,8 +455,9 @@ class Agent:
         else:
             self._do(key, self.slots.apply(key, Event.FENCED))
         self._after()
-        if run is not None and run.folder_path.exists():
-            await asyncio.to_thread(remove_tree, run.folder_path)
+        for folder in (run.folder_path, run.private_path) if run is not None else ():
+            if folder.exists():
+                await asyncio.to_thread(remove_tree, folder)
 
     async def _ending(self, run: Run, type_name: str) -> Ending:
         task_type = self._tasks.get(type_name)

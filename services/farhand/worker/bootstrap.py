@@ -25,7 +25,7 @@ from farhand.worker.link import Link
 from farhand.worker.log_sender import LogSender
 from farhand.worker.results import ResultJournal
 from farhand.worker.run_files import WorkerFiles
-from farhand.worker.runners.process import ProcessRunner
+from farhand.worker.runners import registry as runners
 from farhand.worker.settings import WorkerSettings
 from farhand.worker.shutdown import shut_down
 from farhand.worker.spans import spans
@@ -48,8 +48,9 @@ async def serve(lifecycle: Lifecycle, settings: WorkerSettings) -> None:
         reach("incarnation noted")
         journal = ResultJournal(folder.journal)
         stack.callback(journal.close)
-        tasks = registry.load()
         environment = dict(os.environ)
+        task_runners = runners.load(environment)
+        tasks = registry.load(task_runners)
 
         async def connected() -> "WorkerServiceAsyncStub":
             return await link.connected()
@@ -67,7 +68,7 @@ async def serve(lifecycle: Lifecycle, settings: WorkerSettings) -> None:
             journal,
             logs,
             launch=lambda: WardenProcessControl.launch(folder.lock),
-            runner=lambda control: ProcessRunner(control, environment),
+            process_runner=task_runners.process,
             spans=spans(worker_id, settings.worker_group),
             pressure=Pressure(settings.min_disk, settings.min_memory),
             files=files,
@@ -89,7 +90,7 @@ async def serve(lifecycle: Lifecycle, settings: WorkerSettings) -> None:
                 incarnation=incarnation.id,
                 worker_group=settings.worker_group,
                 slots=settings.slots,
-                task_types=tasks.names,
+                task_types=tasks.names + task_runners.foreign,
                 host=socket.gethostname(),
                 version=importlib.metadata.version("farhand"),
                 boot_id=incarnation.boot_id,

@@ -18,18 +18,34 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
+class Undo:
+    """One HTTP request that takes back what a program began elsewhere, such as the deletion of a container.
+
+    It is sent when nothing of the program is left, however it ended, and may find nothing to do: any 2xx and 404
+    mean that it is done. `socket` is the path of a unix socket, `target` a path with its query, `what` names the
+    thing for people.
+    """
+
+    what: str
+    socket: str
+    method: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessSpec:
     """One program to run.
 
     `run_id` names the run for its whole life and is never used twice by one worker process
     (job id and fence together serve). `argv[0]` is looked up in `env["PATH"]` where it has no
-    slash. `env` is the complete environment: nothing is inherited. `cwd` must exist.
+    slash. `env` is the complete environment: nothing is inherited. `cwd` must exist. `undo`: see there.
     """
 
     run_id: str
     argv: tuple[str, ...]
     env: Mapping[str, str]
     cwd: Path
+    undo: Undo | None = None
 
 
 @dataclass(frozen=True, slots=True)

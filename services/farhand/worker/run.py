@@ -21,12 +21,14 @@ from farhand.kernel.expressions import ExpressionError
 from farhand.runtime.crash_points import reach
 from farhand.worker.core.slots import JobKey
 from farhand.worker.log_lines import LineSplitter, text_of
-from farhand.worker.process_control import NothingMayRun, RunningProcess
+from farhand.worker.process_control import NothingMayRun, ProcessControl, ProcessSpec, RunningProcess
 from farhand.worker.rendering import rendered
 from farhand.worker.run_files import WorkerFiles
 from farhand.worker.run_log import RunLog
-from farhand.worker.runners import Command, TaskRunner
-from farhand.worker.tasks.base import Level, LineFilter, Outcome, OutcomeState, RendersLater, TaskType, failed
+from farhand.worker.runners import Command, CommandEnd, Program
+from farhand.worker.runners.hosted import read_end
+from farhand.worker.runners.process import ProcessRunner
+from farhand.worker.tasks.base import Level, LineFilter, Outcome, OutcomeState, RendersLater, RunBy, TaskType, failed
 from farhand.worker.tasks.output_limit import check_size
 from farhand.worker.tasks.properties import invalid
 
@@ -72,14 +74,16 @@ class Run:
         timeout: float | None,
         env: Mapping[str, str],
         run_log: RunLog,
-        runner: TaskRunner,
+        control: ProcessControl,
+        process_runner: ProcessRunner,
         folders: Path,
         lease_stands: Callable[[], bool],
         files: WorkerFiles,
     ) -> None:
         """`context`: what the properties' templates may name, beside `envs`; None: they are taken as they are.
 
-        `folders`: where the run's own folder is made, if it asks for one.
+        `process_runner` says what a process on this machine sees. `folders`: where the run's own folder is made, if
+        it asks for one.
         """
         self.key = key
         self.properties = properties
@@ -88,9 +92,11 @@ class Run:
         self._to_be_rendered = context is not None
         self.scope: Mapping[str, Any] = {} if context is None else {**context, "envs": envs}
         self.folder_path = folders / f"{quote(key[0], safe='')}-{key[1]}"
+        self.private_path = folders / f"{self.folder_path.name}.runner"  # see Command.private
         self._timeout = timeout
         self._log = run_log
-        self._runner = runner
+        self._control = control
+        self._process_runner = process_runner
         self._lease_stands = lease_stands
         self._body: asyncio.Task[Outcome] | None = None
         self._stop: Stop | None = None
@@ -153,13 +159,35 @@ class Run:
         self, argv: Sequence[str], *, env: Mapping[str, str], on_stdout: LineFilter | None = None
     ) -> int:
         """See TaskContext.run_process."""
+        end = await self.run_command(argv, env=env, by=RunBy(self._process_runner, {}), on_stdout=on_stdout)
+        assert end.exit_code is not None
+        return end.exit_code
+
+    async def run_command(
+        self, argv: Sequence[str], *, env: Mapping[str, str], by: RunBy, on_stdout: LineFilter | None = None
+    ) -> CommandEnd:
+        """See TaskContext.run_command."""
         self._processes += 1
         run_id = f"{self.key[0]}-{self.key[1]}" + (f".{self._processes}" if self._processes > 1 else "")
+        folder = self.folder()
+        private = self.private_path / str(self._processes)
+        command = Command(run_id, tuple(argv), env, folder, private, by.image, tuple(by.output_files))
+        program = by.runner.program(command, by.properties)
+        exit_code = await self._run_program(program, command, on_stdout)
+        return CommandEnd(exit_code) if program.ending is None else read_end(program.ending, exit_code)
+
+    # ── inside ──
+
+    async def _run_program(self, program: Program, command: Command, on_stdout: LineFilter | None) -> int:
         self._starting = True
         try:
-            folder = self.folder()
+            if program.files:
+                command.private.mkdir(mode=0o700, parents=True)
+            for name, text in program.files.items():
+                (command.private / name).write_text(text, encoding="utf-8")
             reach("folder made")
-            process = await self._runner.start(Command(run_id, tuple(argv), env, folder))
+            spec = ProcessSpec(command.run_id, program.argv, program.env, command.folder, program.undo)
+            process = await self._control.start(spec)
             reach("process started")
         except NothingMayRun as error:
             raise Fenced(str(error)) from None
@@ -183,8 +211,6 @@ class Run:
             raise Fenced
         self._ended_in_time = True
         return end.exit_code
-
-    # ── inside ──
 
     async def _outcome(self, task_type: TaskType) -> Outcome:
         timer: asyncio.TimerHandle | None = None

@@ -21,7 +21,7 @@ from farhand.worker.outbox import Outbox
 from farhand.worker.process_control import ProcessEnd
 from farhand.worker.results import ResultJournal
 from farhand.worker.run_files import WorkerFiles
-from farhand.worker.runners import Command
+from farhand.worker.runners.process import ProcessRunner
 from farhand.worker.spans import NoSpans
 from farhand.worker.tasks.base import SUCCESS, Outcome, TaskContext
 from farhand.worker.tasks.noop import Noop
@@ -82,12 +82,14 @@ class FakeProcess:
 
 
 class FakeControl:
-    def __init__(self) -> None:
+    def __init__(self, process: FakeProcess) -> None:
+        self.process = process
         self.dead = asyncio.Event()
         self.deadlines: list[float] = []
 
-    async def start(self, spec: Any) -> NoReturn:
-        raise AssertionError("the runner is the test's own")
+    async def start(self, spec: Any) -> FakeProcess:
+        self.process.started.set()
+        return self.process
 
     async def set_deadline(self, boottime: float) -> None:
         self.deadlines.append(boottime)
@@ -103,7 +105,7 @@ class Bench:
         self.now = 0.0
         self.waits = Waits()
         self.process = FakeProcess()
-        self.control = FakeControl()
+        self.control = FakeControl(self.process)
         data = DataFolder.open(folder / "w", "")
 
         async def never() -> NoReturn:
@@ -121,20 +123,13 @@ class Bench:
             ResultJournal(data.journal),
             LogSender(data.logs, 1_000, never),
             launch=launch,
-            runner=lambda control: self,
+            process_runner=ProcessRunner({}),
             spans=NoSpans(),
             pressure=Pressure(0, 0),
             files=WorkerFiles(FileTransfers(never), FileCache(data.files, 0)),
             envs={},
             clock=lambda: self.now,
         )
-
-    type: ClassVar[str] = "test"
-
-    async def start(self, command: Command) -> FakeProcess:
-        """The runner's part."""
-        self.process.started.set()
-        return self.process
 
     async def renew(self) -> None:
         self.agent.lease.renew(self.now, 60.0)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from farhand.runtime import dev_certs
+from farhand.worker.runners import CommandEnd
 from farhand.worker.tasks.base import Files, Level, Outcome, OutcomeState
 from farhand.worker.tasks.http_request import HttpRequest
 from tests.fixtures.http_server import Server, answer, listening
@@ -42,6 +43,9 @@ class Context:
         raise AssertionError
 
     async def run_process(self, *_: object, **__: object) -> int:
+        raise AssertionError
+
+    async def run_command(self, *_: object, **__: object) -> CommandEnd:
         raise AssertionError
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from farhand.worker.runners import CommandEnd
 from farhand.worker.tasks.base import Files, Level, Outcome, OutcomeState
 from farhand.worker.triggers.base import Evaluated
 from farhand.worker.triggers.http import HttpTrigger
@@ -35,6 +36,9 @@ class Context:
         raise AssertionError
 
     async def run_process(self, *_: object, **__: object) -> int:
+        raise AssertionError
+
+    async def run_command(self, *_: object, **__: object) -> CommandEnd:
         raise AssertionError
 
 

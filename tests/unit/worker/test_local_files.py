@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 
 import pytest
 
+from farhand.worker.runners import CommandEnd
 from farhand.worker.tasks.base import FileFailed, Level, LineFilter, NamespaceFile, Outcome, OutcomeState
 from farhand.worker.triggers import local_files
 from farhand.worker.triggers.base import Evaluated
@@ -64,6 +65,9 @@ class Context:
         self, argv: Sequence[str], *, env: Mapping[str, str], on_stdout: LineFilter | None = None
     ) -> int:
         return await (await asyncio.create_subprocess_exec(*argv)).wait()
+
+    async def run_command(self, *_: object, **__: object) -> CommandEnd:
+        raise AssertionError
 
 
 class Place:

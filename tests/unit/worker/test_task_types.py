@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from farhand.worker.runners import registry as runners
 from farhand.worker.tasks.base import SUCCESS
 from farhand.worker.tasks.foreign import TASKS, TRIGGERS
 from farhand.worker.tasks.noop import Noop
@@ -12,6 +13,7 @@ from farhand.worker.tasks.output_lines import OutputLines
 from farhand.worker.tasks.registry import load
 from farhand.worker.tasks.shell_commands import ShellCommands
 
+RUNNERS = runners.load({}, entry_points=[])
 BUILT_IN = [
     "farhand.core.Noop",
     "io.kestra.plugin.core.debug.Return",
@@ -33,24 +35,24 @@ def entry(name: str, value: str = "example.greet:Greet") -> EntryPoint:
 
 
 def test_the_built_in_types_are_there() -> None:
-    assert load([]).names == BUILT_IN
+    assert load(RUNNERS, []).names == BUILT_IN
 
 
 def test_a_type_of_another_package_is_told_without_being_imported() -> None:
-    assert "org.example.Greet" in load([entry("org.example.Greet", "no.such.module:Greet")]).names
+    assert "org.example.Greet" in load(RUNNERS, [entry("org.example.Greet", "no.such.module:Greet")]).names
 
 
 def test_a_trigger_type_of_another_package_is_told_beside_them() -> None:
-    assert "org.example.Visitors" in load([EntryPoint("org.example.Visitors", "x:Y", TRIGGERS)]).names
+    assert "org.example.Visitors" in load(RUNNERS, [EntryPoint("org.example.Visitors", "x:Y", TRIGGERS)]).names
 
 
 @pytest.mark.parametrize("name", ["farhand.core.Noop", "not a name", "x" * 201])
 def test_one_that_cant_be_a_type_is_left_out_and_the_rest_work(name: str) -> None:
-    assert load([entry(name), entry("org.example.Greet")]).names == [*BUILT_IN, "org.example.Greet"]
+    assert load(RUNNERS, [entry(name), entry("org.example.Greet")]).names == [*BUILT_IN, "org.example.Greet"]
 
 
 def wrong(**properties: Any) -> list[str]:
-    return [f"{violation.path}: {violation.description}" for violation in ShellCommands().validate(properties)]
+    return [f"{violation.path}: {violation.description}" for violation in ShellCommands(RUNNERS).validate(properties)]
 
 
 def test_commands_alone_are_enough() -> None:
@@ -69,12 +71,13 @@ def test_commands_alone_are_enough() -> None:
         ({"commands": ["x"], "env": {"A": []}}, "env.A: must be a string, not a list"),
         ({"commands": ["x"], "failFast": 1}, "failFast: must be true or false, not a number"),
         (
-            {"commands": ["x"], "taskRunner": {"type": "io.kestra.plugin.scripts.runner.docker.Docker"}},
-            "taskRunner.type: this worker knows one runner, io.kestra.plugin.core.runner.Process",
+            {"commands": ["x"], "taskRunner": {"type": "io.kestra.plugin.core.runner.Proces"}},
+            "taskRunner.type: this worker has no task runner 'io.kestra.plugin.core.runner.Proces'; "
+            "did you mean io.kestra.plugin.core.runner.Process?",
         ),
         (
             {"commands": ["x"], "taskRunner": {"type": "io.kestra.plugin.core.runner.Process", "a": 1}},
-            "taskRunner.a: is not known",
+            "taskRunner.a: is no property of io.kestra.plugin.core.runner.Process. It has type.",
         ),
     ],
 )
@@ -121,20 +124,20 @@ def test_what_is_wrong_is_said_with_its_path(properties: dict[str, Any], message
     ],
 )
 def test_each_type_says_what_is_wrong_with_its_properties(type: str, properties: dict[str, Any], message: str) -> None:
-    task_type = load([]).running[f"io.kestra.plugin.{type}"]
+    task_type = load(RUNNERS, []).running[f"io.kestra.plugin.{type}"]
     assert message in "; ".join(f"{each.path}: {each.description}" for each in task_type.validate(properties))
 
 
 def test_a_secret_in_an_address_is_not_shown() -> None:
-    task_type = load([]).running["io.kestra.plugin.core.http.Request"]
+    task_type = load(RUNNERS, []).running["io.kestra.plugin.core.http.Request"]
     (violation,) = task_type.validate({"uri": "ftp://user:secret@h/?token=secret"})
     assert "secret" not in violation.description
 
 
 def test_lists_maps_and_booleans_may_be_texts_that_expressions_made() -> None:
     rendered = {"commands": '["a","b"]', "env": '{"A":1}', "failFast": "false", "beforeCommands": '["c"]'}
-    assert ShellCommands().validate(rendered) == []
-    assert ShellCommands().script(rendered) == "c\na\nb"
+    assert ShellCommands(RUNNERS).validate(rendered) == []
+    assert ShellCommands(RUNNERS).script(rendered) == "c\na\nb"
     assert wrong(commands="[not json") == ["commands: must be a list of strings, not a string"]
 
 
@@ -143,8 +146,8 @@ def test_commands_too_long_for_one_argument_are_told_before_the_start() -> None:
 
 
 def test_the_script_is_before_commands_then_commands_and_stops_at_the_first_failure() -> None:
-    assert ShellCommands().script({"commands": ["b", "c"], "beforeCommands": ["a"]}) == "set -e\na\nb\nc"
-    assert ShellCommands().script({"commands": ["b"], "failFast": False}) == "b"
+    assert ShellCommands(RUNNERS).script({"commands": ["b", "c"], "beforeCommands": ["a"]}) == "set -e\na\nb\nc"
+    assert ShellCommands(RUNNERS).script({"commands": ["b"], "failFast": False}) == "b"
 
 
 def test_noop_has_no_properties() -> None:

@@ -21,6 +21,7 @@ from farhand.kernel.flow.source import MOST_PROBLEMS, Path, Source, path_text
 from farhand.kernel.flow.templates import TemplateCheck, circle_of
 from farhand.kernel.flow.types import BUILT_IN, SCHEDULE, TRIGGERS, KnownTypes
 from farhand.kernel.flow.types.properties import Properties
+from farhand.kernel.flow.types.runners import RUNNERS
 from farhand.kernel.flow.wording import at, known_names, told
 from farhand.kernel.names import check_group_key, group_key, shown
 
@@ -232,6 +233,28 @@ class Checks:
         except ValidationError as error:
             for where, message, is_name in told(error, properties, root, type_name):
                 self._tell_property(path, where, message, type_name, is_name)
+        self._runner(path, properties, type_name)
+
+    def _runner(self, path: Path, properties: Mapping[str, Any], type_name: str) -> None:
+        """The task runner that a task of that type chose, and what it takes."""
+        runner = properties.get("taskRunner")
+        if not isinstance(runner, dict) or not isinstance(name := runner.get("type"), str):
+            return
+        if (answer := f"runner {name}") not in self._answers:
+            self._answers[answer] = self._known.why_no_runner(name)
+        if why := self._answers[answer]:
+            self._tell_property(path, ("taskRunner", "type"), why, type_name, False)
+        if name not in RUNNERS:
+            return
+        own = {each: value for each, value in runner.items() if each != "type" and value is not None}
+        try:
+            RUNNERS[name].model_validate(own)
+        except ValidationError as error:
+            for where, message, is_name in told(error, own, RUNNERS[name], name):
+                self._tell_property(path, ("taskRunner", *where), message, type_name, is_name)
+        if RUNNERS[name].NEEDS_IMAGE and not (properties.get("containerImage") or own.get("image")):
+            message = f"{name} needs an image: say containerImage on the task"
+            self._tell_property(path, ("taskRunner",), message, type_name, True)
 
     def _trigger_inputs(self, path: Path, trigger: Mapping[str, Any]) -> None:
         """Whether an execution could be created with the inputs; what an expression comes to is checked then."""

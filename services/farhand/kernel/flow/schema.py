@@ -4,11 +4,12 @@ It is made from the models. It is laxer than read_flow where only the server kno
 it asks for no property that plugin defaults may bring, and knows no groups.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from farhand.kernel.flow.model import CONTROL, Flow, Part, Task, Trigger
 from farhand.kernel.flow.types import BUILT_IN, TRIGGERS, KnownTypes
+from farhand.kernel.flow.types.runners import RUNNERS, AnyRunner
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _ANY_TASK = {"$ref": "#/$defs/AnyTask"}
@@ -37,17 +38,27 @@ def json_schema(known: KnownTypes) -> dict[str, Any]:
     for name in sorted(known.triggers - triggers.keys()):
         triggers[name] = _of_type(trigger, name, _FOREIGN)
     parts["Trigger"] = _any_of(triggers, Trigger)
-    parts |= by_type | triggers
+    runners: dict[str, dict[str, Any]] = {}
+    for name, runner in RUNNERS.items():
+        own = runner.model_json_schema()
+        parts |= own.pop("$defs", {})
+        own["properties"] = {**own.get("properties", {}), "type": {"const": name}}
+        runners[name] = own
+    # Workers tell the types of other packages' runners among their tasks'.
+    parts["AnyRunner"] = _any_of(runners, AnyRunner, also=known.told)
+    parts |= by_type | triggers | runners
     schema["$defs"] = dict(sorted(parts.items()))
     return {"$schema": _DRAFT, "title": "A Farhand flow", **_tidy(schema)}
 
 
-def _any_of(by_type: Mapping[str, Any], owner: type[Part]) -> dict[str, Any]:
-    """What is of one of the types, each of which has a definition under its name."""
+def _any_of(by_type: Mapping[str, Any], owner: type[Part], *, also: Collection[str] = ()) -> dict[str, Any]:
+    """What is of one of the types, each of which has a definition under its name; of `also` nothing is known."""
     return {
         "type": "object",
-        "required": ["id", "type"],
-        "properties": {"type": {"enum": sorted(by_type), "description": owner.model_fields["type"].description}},
+        "required": [name for name in ("id", "type") if name in owner.model_fields],
+        "properties": {
+            "type": {"enum": sorted({*by_type, *also}), "description": owner.model_fields["type"].description}
+        },
         "allOf": [
             {
                 "if": {"required": ["type"], "properties": {"type": {"const": name}}},

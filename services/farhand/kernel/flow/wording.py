@@ -8,7 +8,7 @@ from pydantic_core import ErrorDetails
 
 from farhand.kernel.flow import model
 from farhand.kernel.flow.source import Path
-from farhand.kernel.flow.types import BUILT_IN, TRIGGERS, script
+from farhand.kernel.flow.types import BUILT_IN, TRIGGERS, http, runners, script
 from farhand.kernel.kinds import kind
 from farhand.kernel.names import near_matches, shown
 
@@ -18,8 +18,10 @@ _PARTS: Mapping[str, type[BaseModel]] = {
     "workerGroup": model.WorkerGroupRef,
     "retry": model.Retry,
     "namespaceFiles": script.NamespaceFiles,
-    "taskRunner": script.ProcessRunner,
     "concurrency": model.Concurrency,
+    "options": http.Options,
+    "memory": runners.Memory,
+    "cpu": runners.Cpu,
 }
 """What the parts of a flow are, by the property that holds them or their list."""
 

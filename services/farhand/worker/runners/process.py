@@ -4,27 +4,29 @@ It is the default, since a worker is where you chose to run. The command sees
 the worker's environment, less what is not for jobs (environment.py).
 """
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
+from farhand.kernel.errors import Violation
 from farhand.worker.environment import for_jobs
-from farhand.worker.process_control import ProcessControl, ProcessSpec, RunningProcess
-from farhand.worker.runners import Command
+from farhand.worker.runners import PROCESS, Command, Program
+from farhand.worker.tasks import properties as check
 
 
 class ProcessRunner:
-    """Runs a command under the warden."""
+    """The program is the command."""
 
-    type: ClassVar[str] = "io.kestra.plugin.core.runner.Process"
+    type: ClassVar[str] = PROCESS
+    local: ClassVar[bool] = True
 
-    def __init__(self, control: ProcessControl, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str]) -> None:
         """`environment` is the worker's own (os.environ)."""
-        self._control = control
         self._environment = for_jobs(environment)
 
-    async def start(self, command: Command) -> RunningProcess:
-        """See TaskRunner.start."""
-        env = {**self._environment, "PWD": str(command.folder), **command.env}
-        return await self._control.start(
-            ProcessSpec(run_id=command.run_id, argv=command.argv, env=env, cwd=command.folder)
-        )
+    def validate(self, properties: Mapping[str, Any], image: str) -> Sequence[Violation]:
+        """It has no properties. An image means nothing to it, so that a task can be moved by its runner alone."""
+        return check.unknown_properties(self.type, properties, {"type"})
+
+    def program(self, command: Command, properties: Mapping[str, Any]) -> Program:
+        """See TaskRunner.program."""
+        return Program(command.argv, {**self._environment, "PWD": str(command.folder), **command.env})

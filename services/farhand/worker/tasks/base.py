@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Protocol, runtime_checkable
 
 from farhand.kernel.errors import Violation
+from farhand.worker.runners import CommandEnd, TaskRunner
 
 
 class OutcomeState(StrEnum):
@@ -101,6 +102,16 @@ class Files(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class RunBy:
+    """A task runner, and what it is told: its checked properties, and the rest as in runners.Command."""
+
+    runner: TaskRunner
+    properties: Mapping[str, Any]
+    image: str = ""
+    output_files: Sequence[str] = ()
+
+
 class TaskContext(Protocol):
     """What a run may use."""
 
@@ -147,6 +158,12 @@ class TaskContext(Protocol):
         Raises ProcessStartError where it can't be run. Ends it upon a kill or the timeout: then the exit
         code tells so, and the outcome is KILLED or TIMEOUT whatever the task returns.
         """
+        ...
+
+    async def run_command(
+        self, argv: Sequence[str], *, env: Mapping[str, str], by: RunBy, on_stdout: LineFilter | None = None
+    ) -> CommandEnd:
+        """As run_process, wherever the task runner has it run. For the types that come with Farhand."""
         ...
 
 

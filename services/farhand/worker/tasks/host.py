@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from farhand.worker.process_control import ProcessStartError
-from farhand.worker.tasks.base import Files, Level, LineFilter, Outcome, TaskType, failed
+from farhand.worker.runners import CommandEnd
+from farhand.worker.tasks.base import Files, Level, LineFilter, Outcome, RunBy, TaskType, failed
 from farhand.worker.tasks.foreign import OUTCOME_FILE, TASK_FILE, TASKS, write_outcome
 from farhand.worker.tasks.properties import invalid
 from farhand.worker.triggers.base import Evaluated
@@ -62,6 +63,12 @@ class HostContext:
                 if not on_stdout(text):
                     print(text, flush=True)
         return await process.wait()
+
+    async def run_command(
+        self, argv: Sequence[str], *, env: Mapping[str, str], by: RunBy, on_stdout: LineFilter | None = None
+    ) -> CommandEnd:
+        """See TaskContext.run_command."""
+        raise NotImplementedError("a task of another package can't use task runners yet")
 
 
 async def outcome_of(task: Mapping[str, Any]) -> Outcome:

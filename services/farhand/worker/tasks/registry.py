@@ -21,6 +21,7 @@ from typing import Any
 
 from farhand.kernel.errors import Violation
 from farhand.kernel.names import check_task_type
+from farhand.worker.runners.registry import TaskRunners
 from farhand.worker.tasks.base import InstantTaskType, Outcome, TaskContext, TaskType
 from farhand.worker.tasks.fail import Fail
 from farhand.worker.tasks.foreign import TASKS, TRIGGERS, ForeignTask
@@ -85,7 +86,7 @@ class Concluded:
         return self._instant.conclude(context.properties)
 
 
-def built_in() -> list[TaskType | InstantTaskType]:
+def built_in(runners: TaskRunners) -> list[TaskType | InstantTaskType]:
     """The types that come with Farhand."""
     return [
         Noop(),
@@ -94,17 +95,17 @@ def built_in() -> list[TaskType | InstantTaskType]:
         Log(),
         Return(),
         Sleep(),
-        PythonCommands(),
-        PythonScript(),
-        ShellCommands(),
-        ShellScript(),
+        PythonCommands(runners),
+        PythonScript(runners),
+        ShellCommands(runners),
+        ShellScript(runners),
         *(Evaluated(HttpTrigger(), HttpTrigger.later), Evaluated(LocalFiles())),
     ]
 
 
-def load(entry_points: Iterable[metadata.EntryPoint] | None = None) -> TaskTypes:
+def load(runners: TaskRunners, entry_points: Iterable[metadata.EntryPoint] | None = None) -> TaskTypes:
     """All types of this installation; the built-in ones can't be replaced."""
-    types = built_in()
+    types = built_in(runners)
     taken = {each.type for each in types}
     if entry_points is None:
         entry_points = [each for group in (TASKS, TRIGGERS) for each in metadata.entry_points(group=group)]

@@ -11,19 +11,18 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from farhand.kernel.errors import Violation
-from farhand.kernel.kinds import kind
 from farhand.worker.process_control import ProcessStartError
+from farhand.worker.runners import TaskRunner
+from farhand.worker.runners.registry import TaskRunners
 from farhand.worker.tasks import files
 from farhand.worker.tasks import properties as check
-from farhand.worker.tasks.base import Level, Outcome, OutcomeState, TaskContext, failed
+from farhand.worker.tasks.base import Level, Outcome, OutcomeState, RunBy, TaskContext, failed
 from farhand.worker.tasks.output_limit import OUTPUT_LIMIT, too_large
 from farhand.worker.tasks.output_lines import OutputLines
 
-PROCESS_RUNNER = "io.kestra.plugin.core.runner.Process"
-
 LONGEST_ARGUMENT = 128 * 1024 - 1  # bytes; Linux's MAX_ARG_STRLEN with its NUL
 
-_SHARED = frozenset({"beforeCommands", "env", "interpreter", "failFast", "taskRunner"})
+_SHARED = frozenset({"beforeCommands", "env", "interpreter", "failFast", "containerImage", "taskRunner"})
 
 
 class ScriptTask:
@@ -33,6 +32,9 @@ class ScriptTask:
     source: ClassVar[str] = "commands"
     env: ClassVar[Mapping[str, str]] = {}  # variables that a task may set otherwise
 
+    def __init__(self, runners: TaskRunners) -> None:
+        self._runners = runners
+
     # ── what subclasses may say ──
 
     def check_source(self, value: Any) -> list[Violation]:
@@ -40,7 +42,7 @@ class ScriptTask:
         return check.strings(self.source, value, required=True)
 
     def prelude(self) -> Sequence[str]:
-        """Lines of shell before everything else, where the interpreter is the usual shell."""
+        """Lines of shell before everything else, where the interpreter is this machine's usual shell."""
         return ()
 
     def lines(self, source: Any) -> Sequence[str]:
@@ -62,7 +64,9 @@ class ScriptTask:
             violations.append(Violation("interpreter", "must not be empty"))
         violations += check.boolean("failFast", properties.get("failFast"))
         violations += check.environment("env", properties.get("env"))
-        violations += _check_runner(properties.get("taskRunner"))
+        violations += check.string("containerImage", properties.get("containerImage"))
+        image = str(properties.get("containerImage") or "")
+        violations += self._runners.violations(check.structured(properties.get("taskRunner")), image)
         violations += files.violations_of(properties)
         if not violations and (size := len(self.script(properties).encode())) > LONGEST_ARGUMENT:
             violations.append(
@@ -89,14 +93,17 @@ class ScriptTask:
             return failed("INPUT_FILES_FAILED", str(error))
         self.prepare(context)
         try:
-            exit_code = await context.run_process(
-                [*interpreter, self.script(properties)], env=env, on_stdout=lines.take
+            end = await context.run_command(
+                [*interpreter, self.script(properties)], env=env, by=self._by(properties), on_stdout=lines.take
             )
         except ProcessStartError as error:
             context.log(error.message, Level.ERROR)
             return failed("START_FAILED", error.message)
-        outputs: dict[str, Any] = {"exitCode": exit_code, "vars": lines.vars, "outputFiles": {}}
-        outcome = Outcome(OutcomeState.SUCCESS, exit_code, outputs)
+        if end.exit_code is None:
+            context.log(end.why, Level.ERROR)
+            return failed(end.reason, end.why, outputs={"vars": lines.vars} if lines.vars else {})
+        outputs: dict[str, Any] = {"exitCode": end.exit_code, "vars": lines.vars, "outputFiles": {}}
+        outcome = Outcome(OutcomeState.SUCCESS, end.exit_code, outputs)
         if lines.size > OUTPUT_LIMIT:
             outcome = too_large(lines.size, outcome)
             context.log(outcome.message, Level.ERROR)
@@ -106,27 +113,30 @@ class ScriptTask:
         except files.OutputFilesFailed as error:
             context.log(str(error), Level.ERROR)
             outcome = replace(outcome, state=OutcomeState.FAILED, reason="OUTPUT_FILES_FAILED", message=str(error))
-        if exit_code == 0:
+        if end.reason:
+            context.log(end.why, Level.ERROR)
+            return replace(outcome, state=OutcomeState.FAILED, reason=end.reason, message=end.why)
+        if end.exit_code == 0:
             return outcome
-        how = f"exit code {exit_code}" if exit_code > 0 else f"signal {-exit_code}"
+        how = f"exit code {end.exit_code}" if end.exit_code > 0 else f"signal {-end.exit_code}"
         message = f"the {self.source} ended with {how}"
         return replace(outcome, state=OutcomeState.FAILED, reason="NONZERO_EXIT", message=message)
 
     def script(self, properties: Mapping[str, Any]) -> str:
         """The one argument for the interpreter."""
         first = ["set -e"] if check.truth(properties.get("failFast"), True) else []
-        prelude = self.prelude() if properties.get("interpreter") is None else ()
+        usual = properties.get("interpreter") is None and self._runner(properties).local
+        prelude = self.prelude() if usual else ()
         before = check.structured(properties.get("beforeCommands")) or []
         return "\n".join([*first, *prelude, *before, *self.lines(properties[self.source])])
 
+    def _runner(self, properties: Mapping[str, Any]) -> TaskRunner:
+        return self._runners.chosen(check.structured(properties.get("taskRunner")))
 
-def _check_runner(value: Any) -> list[Violation]:
-    if value is None:
-        return []
-    if not isinstance(value, dict):
-        return [Violation("taskRunner", f"must be a map with a type, not {kind(value)}")]
-    violations = []
-    if value.get("type") != PROCESS_RUNNER:
-        violations.append(Violation("taskRunner.type", f"this worker knows one runner, {PROCESS_RUNNER}"))
-    violations += [Violation(f"taskRunner.{name}", "is not known") for name in value if name != "type"]
-    return violations
+    def _by(self, properties: Mapping[str, Any]) -> RunBy:
+        return RunBy(
+            self._runner(properties),
+            check.structured(properties.get("taskRunner")) or {},
+            str(properties.get("containerImage") or ""),
+            check.structured(properties.get("outputFiles")) or (),
+        )

@@ -9,6 +9,7 @@ from farhand.kernel.flow.declarations import Declaration
 from farhand.kernel.flow.model import PluginDefault
 from farhand.kernel.flow.types import BUILT_IN, SCHEDULE, TRIGGERS
 from farhand.kernel.resolution import Fallback
+from farhand.worker.runners import registry as task_runners
 from farhand.worker.tasks.base import InstantTaskType, TaskType
 from farhand.worker.tasks.registry import built_in
 
@@ -196,7 +197,7 @@ def taken_by_the_worker(task_type: TaskType | InstantTaskType) -> set[str]:
     return set(listed[1].split(", "))
 
 
-@pytest.mark.parametrize("task_type", built_in(), ids=lambda each: each.type)
+@pytest.mark.parametrize("task_type", built_in(task_runners.load({})), ids=lambda each: each.type)
 def test_flows_take_what_workers_take(task_type: TaskType | InstantTaskType) -> None:
     told = {field.alias or name for name, field in ON_WORKERS[task_type.type].model_fields.items()}
     # The timeout of a flow's task is common to all types, and holds for all of the run.
@@ -204,7 +205,7 @@ def test_flows_take_what_workers_take(task_type: TaskType | InstantTaskType) -> 
 
 
 def test_the_types_of_flows_are_those_of_workers() -> None:
-    assert {each.type for each in built_in()} == ON_WORKERS.keys()
+    assert {each.type for each in built_in(task_runners.load({}))} == ON_WORKERS.keys()
 
 
 @pytest.mark.parametrize(

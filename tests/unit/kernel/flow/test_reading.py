@@ -290,8 +290,8 @@ def test_there_are_examples() -> None:
                 "line 6, column 20: tasks[0].commands[1]: must be a string, not a number: quote it",
                 "line 7, column 14: tasks[0].env.A: must be a string, a number or a boolean, not a list",
                 "line 7, column 21: tasks[0].env.=: '=' can't be the name of an environment variable",
-                "line 8, column 24: tasks[0].taskRunner.type: 'docker' is none of "
-                "'io.kestra.plugin.core.runner.Process'",
+                "line 8, column 24: tasks[0].taskRunner.type: there is no task runner 'docker'. "
+                "Did you mean io.kestra.plugin.scripts.runner.docker.Docker?",
                 "line 9, column 22: tasks[0].namespaceFiles.enabld: is no property of namespaceFiles. "
                 "Did you mean enabled?",
                 "line 10, column 19: tasks[0].outputFiles[0]: '/etc/passwd' leaves the task's folder: "
@@ -300,6 +300,33 @@ def test_there_are_examples() -> None:
                 "it must be a relative path without ..",
                 "line 11, column 22: tasks[0].inputFiles./x: '/x' leaves the task's folder: "
                 "it must be a relative path without ..",
+            ],
+        ),
+        (
+            HEAD
+            + "tasks:\n  - {id: s, type: io.kestra.plugin.scripts.shell.Commands, commands: [x], taskRunner: {type: "
+            + "io.kestra.plugin.scripts.runner.docker.Docker,\n    memry: {}, memory: {memory: 1KB, cpus: 1}, "
+            + "cpu: {cpus: many},\n    pullPolicy: allways, privileged: true, entryPoint: []}}",
+            [
+                "line 4, column 75: tasks[0].taskRunner: io.kestra.plugin.scripts.runner.docker.Docker needs an image: "
+                "say containerImage on the task",
+                "line 5, column 5: tasks[0].taskRunner.memry: is no property of "
+                "io.kestra.plugin.scripts.runner.docker.Docker. Did you mean memory?",
+                "line 5, column 33: tasks[0].taskRunner.memory.memory: '1KB' is too little: "
+                "a container needs at least 6MB",
+                "line 5, column 38: tasks[0].taskRunner.memory.cpus: is no property of memory. It has memory.",
+                "line 5, column 60: tasks[0].taskRunner.cpu.cpus: must be a number of cores such as 0.5, not a string",
+                "line 6, column 17: tasks[0].taskRunner.pullPolicy: 'allways' is none of "
+                "'ALWAYS', 'IF_NOT_PRESENT' or 'NEVER'. Did you mean ALWAYS?",
+                "line 6, column 38: tasks[0].taskRunner.privileged: must be false: a privileged container is root "
+                "on the worker's machine",
+                "line 6, column 56: tasks[0].taskRunner.entryPoint: must not be empty",
+            ],
+        ),
+        (
+            HEAD + "tasks: [{id: x, type: io.kestra.plugin.core.http.Request, uri: a, options: {allowFaild: true}}]",
+            [
+                "line 3, column 77: tasks[0].options.allowFaild: is no property of options. Did you mean allowFailed?",
             ],
         ),
         (

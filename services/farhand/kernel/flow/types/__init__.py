@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from farhand.kernel.flow.model import CONTROL
 from farhand.kernel.flow.types import core, http, local, schedule, script
 from farhand.kernel.flow.types.properties import Properties
+from farhand.kernel.flow.types.runners import RUNNERS
 from farhand.kernel.names import near_matches, shown
 
 BUILT_IN: Mapping[str, type[Properties]] = {
@@ -35,8 +36,6 @@ TRIGGERS: Mapping[str, type[Properties]] = {
 }
 """What starts executions, and its properties. All but Schedule are polling triggers, evaluated on workers."""
 
-RUNNERS = frozenset({"io.kestra.plugin.core.runner.Process"})
-
 
 @dataclass(frozen=True, slots=True)
 class KnownTypes:
@@ -52,7 +51,7 @@ class KnownTypes:
     @property
     def inheriting(self) -> frozenset[str]:
         """All that plugin defaults can be for."""
-        return self.told | BUILT_IN.keys() | TRIGGERS.keys() | RUNNERS
+        return self.told | BUILT_IN.keys() | TRIGGERS.keys() | RUNNERS.keys()
 
     def near_prefix(self, pattern: str) -> str:
         """A hint for a prefix of types that matches none."""
@@ -65,6 +64,8 @@ class KnownTypes:
             return ""
         if name in TRIGGERS:
             return f"{name} is a trigger's type: put it under triggers"
+        if name in RUNNERS:
+            return f"{name} is a task runner: put it under a script's taskRunner"
         return f"there is no task type {shown(name, 200)}" + _hint(name, self.tasks)
 
     @property
@@ -79,6 +80,13 @@ class KnownTypes:
         if name in BUILT_IN or name in CONTROL:
             return f"{name} is a task's type: put it under tasks"
         return f"there is no trigger type {shown(name, 200)}" + _hint(name, self.triggers)
+
+    def why_no_runner(self, name: str) -> str:
+        """Why a task runner can't be of the type, with near matches; empty: it can. Workers tell the types of other
+        packages' runners among their tasks'."""
+        if name in RUNNERS or name in self.told:
+            return ""
+        return f"there is no task runner {shown(name, 200)}" + _hint(name, self.told | RUNNERS.keys())
 
 
 def _hint(name: str, known: frozenset[str]) -> str:

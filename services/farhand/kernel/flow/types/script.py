@@ -1,6 +1,6 @@
 """Scripts: commands, or one script, in a shell or Python on the worker, in a folder of their own."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -12,12 +12,7 @@ from farhand.kernel.flow.types.properties import (
     RelativePath,
     SomeStrings,
 )
-
-
-class ProcessRunner(Properties):
-    """Runs the script as a process of the worker's machine."""
-
-    type: Literal["io.kestra.plugin.core.runner.Process"] = Field(description="Where the script runs.")
+from farhand.kernel.flow.types.runners import AnyRunner
 
 
 class NamespaceFiles(Properties):
@@ -50,7 +45,10 @@ class Script(Properties):
     output_files: Annotated[tuple[RelativePath, ...], Field(strict=False)] = Field(
         (), description="Patterns of files that are kept as outputs."
     )
-    task_runner: ProcessRunner | None = Field(None, description="Where the script runs.")
+    container_image: str | None = Field(
+        None, description="The image that a task runner with containers takes, e.g. python:3.12-slim."
+    )
+    task_runner: AnyRunner | None = Field(None, description="Where the script runs.")
 
 
 class Commands(Script):

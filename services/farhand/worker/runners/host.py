@@ -1,0 +1,96 @@
+"""`python -m farhand.worker.runners.host FOLDER`: the client of one command that runs elsewhere.
+
+Started under the warden (hosted.py). What the command prints, the client prints;
+SIGTERM means that the command is to be asked to end, and SIGKILL follows when the
+grace is over. Its exit code is the command's, and `end.json` says more.
+"""
+
+import asyncio
+import json
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from farhand.kernel.errors import Violation
+from farhand.worker.runners import CommandEnd
+from farhand.worker.runners.hosted import COMMAND_FILE, END_FILE, Task, write_end
+
+
+class NeverRan(Exception):
+    """The command could not be started; the message is for people, with what to do."""
+
+
+class Lost(Exception):
+    """The command was started, and what becomes of it can't be known; the message is for people, with what to do."""
+
+
+class Client(Protocol):
+    """Has one command run. Made without arguments, once for each process."""
+
+    async def run(self, task: Task, stop: asyncio.Event) -> CommandEnd:
+        """Run it to its end, writing its output to sys.stdout and sys.stderr.
+
+        What lies in `task.folder` is there for the command, and what of its own folder matches `task.output_files`
+        is put there afterwards. When `stop` is set the command is asked to end, once, and its output files are not
+        wanted any more; what still runs after the grace must be no more when this process is killed (see Undo).
+        Raises NeverRan or Lost.
+        """
+        ...
+
+
+@runtime_checkable
+class ChecksItself(Protocol):
+    """A client of another package that checks the properties first."""
+
+    def validate(self, task: Task) -> Sequence[Violation]:
+        """What is wrong with them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    client: str
+    task: Task
+
+
+def main(folder: Path) -> int:
+    """Run what the folder says, and leave how it ended."""
+    order = _read(folder / COMMAND_FILE)
+    try:
+        client: Client = EntryPoint("client", order.client, "farhand.task_runners").load()()
+        if isinstance(client, ChecksItself) and (violations := client.validate(order.task)):
+            end = CommandEnd(
+                None, "INVALID_PROPERTIES", "; ".join(f"taskRunner.{v.path}: {v.description}" for v in violations)
+            )
+        else:
+            end = asyncio.run(_run(client, order.task))
+    except NeverRan as error:
+        end = CommandEnd(None, "START_FAILED", str(error))
+    except Lost as error:
+        end = CommandEnd(None, "RUNNER_FAILED", str(error))
+    except Exception as error:
+        traceback.print_exc()
+        end = CommandEnd(None, "RUNNER_FAILED", f"the task runner broke: {type(error).__name__}: {error}")
+    write_end(folder / END_FILE, end)
+    code = end.exit_code
+    return 1 if code is None else code if code >= 0 else 128 - code
+
+
+def _read(file: Path) -> _Order:
+    said = json.loads(file.read_text())
+    return _Order(said["client"], Task(**{each.name: said[each.name] for each in fields(Task)}))
+
+
+async def _run(client: Client, task: Task) -> CommandEnd:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    return await client.run(task, stop)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
