@@ -144,6 +144,7 @@ class SimulatedWorker:
         dial: Any = None
         transfers: Any = None  # its jobs have no files
         cache: Any = None
+        undo_notes: Any = None  # its programs begin nothing elsewhere
         self.agent = Agent(
             self.slots,
             Lease(),
@@ -153,6 +154,7 @@ class SimulatedWorker:
             logs,
             launch=self._launch,
             process_runner=ProcessRunner({}),
+            undo_notes=undo_notes,
             spans=NoSpans(),
             pressure=Pressure(64 << 20, 0),
             memory=lambda: None,

@@ -34,6 +34,7 @@ from farhand.worker.runners.process import ProcessRunner
 from farhand.worker.spans import RunSpan, Spans, Untraced
 from farhand.worker.tasks.base import InstantTaskType, Level, Outcome, OutcomeState, failed
 from farhand.worker.tasks.registry import TaskTypes
+from farhand.worker.undo_notes import UndoNotes
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class Agent:
         logs: LogSender,
         launch: Callable[[], Awaitable[ProcessControl]],
         process_runner: ProcessRunner,
+        undo_notes: UndoNotes,
         spans: Spans,
         pressure: Pressure,
         files: WorkerFiles,
@@ -81,6 +83,7 @@ class Agent:
         self._logs = logs
         self._launch = launch
         self._process_runner = process_runner
+        self._undo_notes = undo_notes
         self._spans = spans
         self._pressure = pressure
         self._files = files
@@ -433,6 +436,7 @@ class Agent:
                 run_log=run_log,
                 control=control,
                 process_runner=self._process_runner,
+                undo_notes=self._undo_notes,
                 folders=self._folder.jobs,
                 lease_stands=lambda: not self.lease.expired(self._clock()),
                 files=self._files,

@@ -30,6 +30,7 @@ from farhand.worker.settings import WorkerSettings
 from farhand.worker.shutdown import shut_down
 from farhand.worker.spans import spans
 from farhand.worker.tasks import registry
+from farhand.worker.undo_notes import UndoNotes
 from farhand.worker.warden_client import WardenProcessControl
 
 if TYPE_CHECKING:
@@ -44,7 +45,12 @@ async def serve(lifecycle: Lifecycle, settings: WorkerSettings) -> None:
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(DataFolder.open(settings.data, settings.worker_group))
         worker_id = folder.worker_id(settings.worker_id)
+        undo_notes = UndoNotes(folder.undo)
+        nothing_left = await asyncio.to_thread(undo_notes.carry_out)
         incarnation, dead = folder.enter()
+        if not nothing_left:
+            # What an earlier worker began elsewhere may go on, so its jobs wait for the end of its lease.
+            dead = []
         reach("incarnation noted")
         journal = ResultJournal(folder.journal)
         stack.callback(journal.close)
@@ -69,6 +75,7 @@ async def serve(lifecycle: Lifecycle, settings: WorkerSettings) -> None:
             logs,
             launch=lambda: WardenProcessControl.launch(folder.lock),
             process_runner=task_runners.process,
+            undo_notes=undo_notes,
             spans=spans(worker_id, settings.worker_group),
             pressure=Pressure(settings.min_disk, settings.min_memory),
             files=files,
@@ -105,6 +112,7 @@ async def serve(lifecycle: Lifecycle, settings: WorkerSettings) -> None:
             background = [
                 siblings.create_task(asyncio.to_thread(folder.remove_leftovers), name="leftovers"),
                 siblings.create_task(agent.keep_warden(), name="warden"),
+                siblings.create_task(undo_notes.keep_trying(), name="undo"),
                 siblings.create_task(agent.watch_lease(), name="lease"),
                 siblings.create_task(link.run(), name="link"),
                 siblings.create_task(logs.run(), name="logs"),

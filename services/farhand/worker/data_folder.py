@@ -7,6 +7,7 @@
     results.journal results that are not settled
     logs/           logs that are not wholly sent, one file per run
     jobs/           working folders of runs
+    undo/           what runs have to take back elsewhere, one file per run
     files/          namespace files that were fetched, by digest
 
 Whoever gets the lock knows that the earlier worker of this folder, and every
@@ -68,9 +69,10 @@ class DataFolder:
         self.jobs = path / "jobs"
         self.logs = path / "logs"
         self.files = path / "files"
+        self.undo = path / "undo"
         self.journal = path / "results.journal"
         self._incarnations = path / "incarnations"
-        for inner in (self.jobs, self.logs, self.files):
+        for inner in (self.jobs, self.logs, self.files, self.undo):
             inner.mkdir(mode=0o700, exist_ok=True)
         self._leftovers = list(self.jobs.iterdir())
 

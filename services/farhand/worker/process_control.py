@@ -22,14 +22,15 @@ class Undo:
     """One HTTP request that takes back what a program began elsewhere, such as the deletion of a container.
 
     It is sent when nothing of the program is left, however it ended, and may find nothing to do: any 2xx and 404
-    mean that it is done. `socket` is the path of a unix socket, `target` a path with its query, `what` names the
-    thing for people.
+    mean that it is done. `socket` is the path of a unix socket, `target` a path with its query, `seconds` how long
+    to try, `what` names the thing for people.
     """
 
     what: str
     socket: str
     method: str
     target: str
+    seconds: float = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +51,17 @@ class ProcessSpec:
 
 @dataclass(frozen=True, slots=True)
 class ProcessEnd:
-    """How a run ended. By then every process of its tree is gone.
+    """How a run ended. By then every process of its tree is gone, and its undo is carried out.
 
     `exit_code` is the main process's; negative is the signal that ended it (-15: SIGTERM).
     `fenced`: it was killed because the deadline had come, or was lost with its warden (then
     `exit_code` is -9). The lease may be gone, so such an end is no result: report none.
+    `not_undone`: why its undo could not be carried out; "" where it was, or there was none.
     """
 
     exit_code: int
     fenced: bool
+    not_undone: str = ""
 
 
 class ProcessStartError(Exception):

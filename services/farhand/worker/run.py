@@ -21,7 +21,14 @@ from farhand.kernel.expressions import ExpressionError
 from farhand.runtime.crash_points import reach
 from farhand.worker.core.slots import JobKey
 from farhand.worker.log_lines import LineSplitter, text_of
-from farhand.worker.process_control import NothingMayRun, ProcessControl, ProcessSpec, RunningProcess
+from farhand.worker.process_control import (
+    NothingMayRun,
+    ProcessControl,
+    ProcessSpec,
+    ProcessStartError,
+    RunningProcess,
+    Undo,
+)
 from farhand.worker.rendering import rendered
 from farhand.worker.run_files import WorkerFiles
 from farhand.worker.run_log import RunLog
@@ -31,6 +38,7 @@ from farhand.worker.runners.process import ProcessRunner
 from farhand.worker.tasks.base import Level, LineFilter, Outcome, OutcomeState, RendersLater, RunBy, TaskType, failed
 from farhand.worker.tasks.output_limit import check_size
 from farhand.worker.tasks.properties import invalid
+from farhand.worker.undo_notes import UndoNotes
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +84,7 @@ class Run:
         run_log: RunLog,
         control: ProcessControl,
         process_runner: ProcessRunner,
+        undo_notes: UndoNotes,
         folders: Path,
         lease_stands: Callable[[], bool],
         files: WorkerFiles,
@@ -91,12 +100,14 @@ class Run:
         self.files = files.of(key, self.log)
         self._to_be_rendered = context is not None
         self.scope: Mapping[str, Any] = {} if context is None else {**context, "envs": envs}
-        self.folder_path = folders / f"{quote(key[0], safe='')}-{key[1]}"
-        self.private_path = folders / f"{self.folder_path.name}.runner"  # see Command.private
+        name = f"{quote(key[0], safe='')}-{key[1]}"
+        self.folder_path = folders / name
+        self.private_path = folders / f"{name}.runner"  # see Command.private
         self._timeout = timeout
         self._log = run_log
         self._control = control
         self._process_runner = process_runner
+        self._undo_notes = undo_notes
         self._lease_stands = lease_stands
         self._body: asyncio.Task[Outcome] | None = None
         self._stop: Stop | None = None
@@ -187,10 +198,16 @@ class Run:
                 (command.private / name).write_text(text, encoding="utf-8")
             reach("folder made")
             spec = ProcessSpec(command.run_id, program.argv, program.env, command.folder, program.undo)
+            if program.undo is not None:
+                self._undo_notes.write(command.run_id, program.undo)
             process = await self._control.start(spec)
             reach("process started")
         except NothingMayRun as error:
+            self._note_undo(command.run_id, program.undo, "")
             raise Fenced(str(error)) from None
+        except ProcessStartError:
+            self._note_undo(command.run_id, program.undo, "")
+            raise
         finally:
             self._starting = False
         self._process = process
@@ -207,10 +224,22 @@ class Run:
             raise
         finally:
             self._process = None
+        self._note_undo(command.run_id, program.undo, end.not_undone)
         if end.fenced or self._stop is Stop.LEASE:
             raise Fenced
         self._ended_in_time = True
         return end.exit_code
+
+    def _note_undo(self, run_id: str, undo: Undo | None, not_undone: str) -> None:
+        if undo is None:
+            return
+        if not not_undone:
+            self._undo_notes.done(run_id)
+            return
+        self._undo_notes.left(run_id)
+        message = f"{undo.what} could not be removed: {not_undone}. This worker tries again until it is"
+        self.log(message, Level.ERROR)
+        log.warning(message, extra={"job": self.key[0], "fence": self.key[1]})
 
     async def _outcome(self, task_type: TaskType) -> Outcome:
         timer: asyncio.TimerHandle | None = None

@@ -24,8 +24,8 @@ from typing import Any, Self
 
 from farhand.runtime.service import StartupError
 from farhand.worker.pipe_reader import PipeReader
-from farhand.worker.process_control import NothingMayRun, ProcessEnd, ProcessSpec, ProcessStartError
-from farhand.worker.warden import frames, tree
+from farhand.worker.process_control import NothingMayRun, ProcessEnd, ProcessSpec, ProcessStartError, Undo
+from farhand.worker.warden import frames, tree, undo
 
 RUN_MARK = "FARHAND_RUN_ID"
 """The variable that every process of a run finds in its environment, unless it was removed on the way."""
@@ -41,8 +41,11 @@ log = logging.getLogger(__name__)
 class WardenRun:
     """A RunningProcess under the warden."""
 
-    def __init__(self, run_id: str, control: "WardenProcessControl", stdout: PipeReader, stderr: PipeReader) -> None:
-        self._run_id = run_id
+    def __init__(
+        self, spec: ProcessSpec, control: "WardenProcessControl", stdout: PipeReader, stderr: PipeReader
+    ) -> None:
+        self._run_id = spec.run_id
+        self._undo = spec.undo
         self._control = control
         self._pipes = (stdout, stderr)
         self.stdout = stdout.stream
@@ -64,6 +67,13 @@ class WardenRun:
         self._end.set_result(end)
         for pipe in self._pipes:
             pipe.run_ended()
+
+    async def lost(self) -> None:
+        """The warden is gone, and nothing of the run is left here. Its keeper may take back the rest, or be dead."""
+        why = ""
+        if self._undo is not None:
+            why = await asyncio.to_thread(undo.carry_out, undo.read(_said(self._undo)), cut_off=True)
+        self.ended(ProcessEnd(exit_code=-signal.SIGKILL, fenced=True, not_undone=why))
 
     def abandon(self) -> None:
         """Nobody will read what it writes."""
@@ -147,6 +157,7 @@ class WardenProcessControl:
             "argv": list(spec.argv),
             "env": {**spec.env, RUN_MARK: spec.run_id},
             "cwd": str(spec.cwd),
+            "undo": None if spec.undo is None else _said(spec.undo),
         }
         self._outbox.put_nowait((frames.encode(message), written))
         try:
@@ -194,7 +205,7 @@ class WardenProcessControl:
                 f"the worker has too many files open ({error.strerror}): run fewer slots, or raise `ulimit -n`"
             ) from error
         out_read, out_write, err_read, err_write = opened
-        return WardenRun(spec.run_id, self, PipeReader(out_read), PipeReader(err_read)), (out_write, err_write)
+        return WardenRun(spec, self, PipeReader(out_read), PipeReader(err_read)), (out_write, err_write)
 
     async def _write(self) -> None:
         loop = asyncio.get_running_loop()
@@ -253,7 +264,7 @@ class WardenProcessControl:
                 run.started.exception()  # seen, also where the starter was cancelled and asks no more
             case "ended":
                 del self._runs[message["run"]]
-                run.ended(ProcessEnd(message["code"], message["fenced"]))
+                run.ended(ProcessEnd(message["code"], message["fenced"], message["not_undone"]))
 
     async def _bury(self) -> None:
         """The warden is gone: see that its runs are too, then tell everybody."""
@@ -270,10 +281,14 @@ class WardenProcessControl:
             if not run.started.done():
                 run.started.set_exception(NothingMayRun("the warden died"))
                 run.started.exception()
-            run.ended(ProcessEnd(exit_code=-signal.SIGKILL, fenced=True))
+        await asyncio.gather(*(run.lost() for run in self._runs.values()))
         self._runs.clear()
         self.dead.set()
         self._ready.set()
+
+
+def _said(undo: Undo) -> dict[str, Any]:
+    return {"socket": undo.socket, "method": undo.method, "target": undo.target, "seconds": undo.seconds}
 
 
 def _kill_marked(run_ids: Sequence[str]) -> None:

@@ -26,6 +26,7 @@ from farhand.worker.spans import NoSpans
 from farhand.worker.tasks.base import SUCCESS, Outcome, TaskContext
 from farhand.worker.tasks.noop import Noop
 from farhand.worker.tasks.registry import TaskTypes
+from farhand.worker.undo_notes import UndoNotes
 
 KEY = ("job-1", 1)
 
@@ -124,6 +125,7 @@ class Bench:
             LogSender(data.logs, 1_000, never),
             launch=launch,
             process_runner=ProcessRunner({}),
+            undo_notes=UndoNotes(data.undo),
             spans=NoSpans(),
             pressure=Pressure(0, 0),
             files=WorkerFiles(FileTransfers(never), FileCache(data.files, 0)),

@@ -28,10 +28,14 @@ Who dies, and what follows:
 A warden and its keepers hold what the worker gave them as stdin: a locked file, which is free again when all of
 this is over (farhand.worker.data_folder). No program inherits it.
 
+What a program begins elsewhere (a container) is none of its processes. A run may carry an *undo* for that: one
+request that the keeper sends once nothing of the program is left, however it ended; the warden does for a keeper
+that was killed. If that can't be done in its time the worker is told, and goes on trying (undo_notes).
+
 Not held either: a process of another user that a job started through a setuid
 program can't be signalled by us; its run stays until it ends by itself.
 
 Rooms: `loop` (the warden), `run_table` (pure: what is allowed, what is due),
-`keeper`, `program` (the last steps before exec), `tree` (what /proc knows),
+`keeper`, `program` (the last steps before exec), `undo`, `tree` (what /proc knows),
 `frames` (the socket's language), `linux` (the three calls Python lacks).
 """

@@ -1,7 +1,8 @@
 """What the worker and its warden say to each other: a length (4 bytes, big-endian), then JSON.
 
     worker → warden
-      {"do": "start", "run": id, "argv": [...], "env": {...}, "cwd": path}   with two descriptors: the ends to
+      {"do": "start", "run": id, "argv": [...], "env": {...}, "cwd": path, "undo": null or
+       {"socket": path, "method": ..., "target": ..., "seconds": n}}   with two descriptors: the ends to
                                                  which the program writes its stdout and its stderr
       {"do": "deadline", "at": seconds of CLOCK_BOOTTIME}
       {"do": "kill", "run": id, "grace": seconds}
@@ -10,7 +11,7 @@
       {"is": "ready"}                            once, first
       {"is": "started", "run": id}
       {"is": "refused", "run": id, "why": text, "fenced": bool}   fenced: nothing may run now; else the job's own fault
-      {"is": "ended", "run": id, "code": exit code or -signal, "fenced": bool}
+      {"is": "ended", "run": id, "code": exit code or -signal, "fenced": bool, "not_undone": text}
 
 JSON with ASCII escapes carries every string that Python can hold, also bytes of
 a file name that are not UTF-8 (as lone surrogates).

@@ -7,7 +7,8 @@ other process. So the end of a run is exact: `waitpid` knows no child any more.
 Orders from the warden, one byte each: T (SIGTERM to everything), K (kill until
 nothing is left); end-of-file means K too, since the warden is dead. Words to
 the warden, one datagram each: b"S" the program was started; then b"E" + exit
-code when all is over; or only b"F" + why it can't be run.
+code when all is over, and after a blank why its undo could not be carried out;
+or only b"F" + why it can't be run.
 
 Killing races with processes that fork. The program's own process group dies in
 one stroke that no fork can outrun; processes that left the group are found
@@ -25,6 +26,7 @@ from contextlib import suppress
 
 from . import linux, tree
 from .program import Program, become
+from .undo import Undo, carry_out
 
 TERMINATE = b"T"
 KILL = b"K"
@@ -32,7 +34,7 @@ STARTED = b"S"
 ENDED = b"E"
 FAILED = b"F"
 
-_LONGEST_REASON = 8192  # bytes of why a program can't be run
+_LONGEST_REASON = 8192  # bytes of why a program can't be run, or an undo not be carried out
 _FIRST_LOOK, _LAST_LOOK = 0.02, 1.0  # seconds between looks at a tree in which all is killed, but not all is gone
 
 
@@ -50,6 +52,19 @@ def keep(program: Program, warden: socket.socket, stdout: int, stderr: int) -> N
         os._exit(status)
 
 
+def take_back(undo: Undo, warden: socket.socket) -> None:
+    """What is left to do for a keeper that was killed. Called in a fresh fork of the warden; never returns."""
+    try:
+        gc.disable()
+        _close_all_but(0, 1, 2, warden.fileno())
+        linux.name_process("farhand-keeper")
+        _tell_end(warden, -signal.SIGKILL, carry_out(undo, cut_off=True))
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(0)
+
+
 class _Keeper:
     def __init__(self, program: Program, warden: socket.socket, stdout: int, stderr: int) -> None:
         self._warden = warden
@@ -61,6 +76,7 @@ class _Keeper:
         self._complaints, complain = os.pipe2(os.O_CLOEXEC)
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         keeper = os.getpid()
+        self._undo = program.undo
         self._program = os.fork()
         if self._program == 0:
             become(program, stdout, stderr, complain, keeper)
@@ -94,7 +110,12 @@ class _Keeper:
             timeout = self._kill_what_is_new() if self._killing else None
         while self._starting:
             self._hear_complaint()
-        self._tell(FAILED + self._reason if self._reason else ENDED + str(self._exit_code).encode())
+        if self._reason:
+            self._tell(FAILED + self._reason)
+            return
+        code = self._exit_code or 0
+        cut_off = self._killing or self._terminating or code < 0
+        _tell_end(self._warden, code, carry_out(self._undo, cut_off=cut_off) if self._undo is not None else "")
 
     def _tell(self, word: bytes) -> None:
         with suppress(OSError):  # the warden is dead; its end-of-file has us kill everything
@@ -177,6 +198,11 @@ class _Keeper:
         self._killed.update(new)
         self._pause = _FIRST_LOOK if new else min(self._pause * 2, _LAST_LOOK)
         return 0 if new else self._pause
+
+
+def _tell_end(warden: socket.socket, code: int, not_undone: str) -> None:
+    with suppress(OSError):
+        warden.send(ENDED + f"{code} {not_undone}".encode("utf-8", "replace")[:_LONGEST_REASON])
 
 
 def _signal_group(leader: int, number: int) -> None:

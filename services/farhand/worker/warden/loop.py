@@ -19,12 +19,14 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from . import frames, linux, tree
-from .keeper import ENDED, FAILED, KILL, STARTED, TERMINATE, keep
+from .keeper import ENDED, FAILED, KILL, STARTED, TERMINATE, keep, take_back
 from .program import Program
 from .run_table import Effect, Event, RunTable
+from .undo import Undo, read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _DESCRIPTORS_PER_START = 2
@@ -59,6 +61,7 @@ class Warden:
         self._table = RunTable()
         self._keepers: dict[int, _Keeper] = {}
         self._bereft: list[str] = []  # runs whose keeper was killed and whose processes may be ours now
+        self._undos: dict[str, Undo] = {}  # of runs that are not over
         self._timer = linux.BootTimer()
         self._child_ended, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # a handler, so that the wakeup descriptor is written to
@@ -125,7 +128,8 @@ class Warden:
     def _obey(self, message: "dict[str, Any]") -> None:
         match message["do"]:
             case "start":
-                self._start(message["run"], Program(message["argv"], message["env"], message["cwd"]))
+                undo = None if message["undo"] is None else read(message["undo"])
+                self._start(message["run"], Program(message["argv"], message["env"], message["cwd"], undo))
             case "deadline":
                 self._table.set_deadline(message["at"])
             case "kill":
@@ -144,7 +148,9 @@ class Warden:
                 self._refuse(run, why, fenced=True)
                 return
             try:
-                self._fork_keeper(run, program, *pipes)
+                self._fork_keeper(run, lambda channel: keep(program, channel, *pipes))
+                if program.undo is not None:
+                    self._undos[run] = program.undo
             except OSError as error:
                 why = f"can't start a process: {error.strerror}; run fewer slots, or raise the limits of this machine"
                 self._do(self._table.happened(run, Event.FAILED), why=why)
@@ -152,7 +158,7 @@ class Warden:
             for fd in pipes:
                 os.close(fd)
 
-    def _fork_keeper(self, run: str, program: Program, stdout: int, stderr: int) -> None:
+    def _fork_keeper(self, run: str, life: "Callable[[socket.socket], None]") -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             try:
@@ -161,7 +167,7 @@ class Warden:
                 ours.close()
                 raise
             if pid == 0:
-                keep(program, theirs, stdout, stderr)
+                life(theirs)
         ours.setblocking(False)
         self._keepers[pid] = _Keeper(pid, run, ours)
         self._selector.register(ours, selectors.EVENT_READ)
@@ -204,7 +210,8 @@ class Warden:
             elif kind == FAILED:
                 self._do(self._table.happened(keeper.run, Event.FAILED), why=rest.decode("utf-8", "replace"))
             elif kind == ENDED:
-                self._do(self._table.happened(keeper.run, Event.ENDED), code=int(rest))
+                code, _, not_undone = rest.decode("utf-8", "replace").partition(" ")
+                self._do(self._table.happened(keeper.run, Event.ENDED), code=int(code), why=not_undone)
             else:
                 # It is about to end. Not before it is reaped do we know that its orphans are ours.
                 self._selector.unregister(keeper.channel)
@@ -236,7 +243,19 @@ class Warden:
         if not orphans:
             bereft, self._bereft = self._bereft, []
             for run in bereft:
-                self._do(self._table.happened(run, Event.ENDED), code=-signal.SIGKILL)
+                self._after_its_keeper(run)
+
+    def _after_its_keeper(self, run: str) -> None:
+        """All of the run is dead that was a process here."""
+        undo = self._undos.get(run)
+        why = ""
+        if undo is not None:
+            try:
+                self._fork_keeper(run, lambda channel: take_back(undo, channel))
+                return
+            except OSError as error:
+                why = f"can't start a process: {error.strerror}"
+        self._do(self._table.happened(run, Event.ENDED), code=-signal.SIGKILL, why=why)
 
     # ── what follows ──
 
@@ -250,10 +269,12 @@ class Warden:
                 case Effect.TELL_STARTED:
                     self._tell({"is": "started", "run": run})
                 case Effect.TELL_FAILED:
+                    self._undos.pop(run, None)
                     self._refuse(run, why)
                 case Effect.TELL_ENDED | Effect.TELL_FENCED:
                     fenced = effect is Effect.TELL_FENCED
-                    self._tell({"is": "ended", "run": run, "code": int(code), "fenced": fenced})
+                    self._undos.pop(run, None)
+                    self._tell({"is": "ended", "run": run, "code": code, "fenced": fenced, "not_undone": why})
 
     def _order(self, run: str, order: bytes) -> None:
         for keeper in self._keepers.values():

@@ -10,17 +10,19 @@ import signal
 from collections.abc import Mapping, Sequence
 
 from . import linux
+from .undo import Undo
 
 
 class Program:
-    """What to run: argv, the complete environment, the folder."""
+    """What to run: argv, the complete environment, the folder; and what takes back what it began elsewhere."""
 
-    __slots__ = ("argv", "cwd", "env")
+    __slots__ = ("argv", "cwd", "env", "undo")
 
-    def __init__(self, argv: Sequence[str], env: Mapping[str, str], cwd: str) -> None:
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str], cwd: str, undo: Undo | None = None) -> None:
         self.argv = argv
         self.env = env
         self.cwd = cwd
+        self.undo = undo
 
 
 def become(program: Program, stdout: int, stderr: int, complaints: int, keeper: int) -> None:

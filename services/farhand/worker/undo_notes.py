@@ -1,0 +1,71 @@
+"""What a run has to take back, written down before the run begins anything elsewhere.
+
+A keeper takes it back when the run ends (warden/undo.py). When it can't in its time,
+or keeper, warden and worker were killed at one stroke, the note is what is left: the
+worker tries again until it is done, and its next start does before it says that the
+earlier one is dead. One file for each run: the request of a process_control.Undo.
+"""
+
+import asyncio
+import json
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from urllib.parse import quote
+
+from farhand.worker.process_control import Undo
+from farhand.worker.warden import undo as requests
+
+log = logging.getLogger(__name__)
+
+PAUSE = 30.0  # seconds between attempts
+
+
+class UndoNotes:
+    """The notes of one data folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._left: set[Path] = set(folder.glob("*.json"))  # what nobody else sees to
+
+    def write(self, run_id: str, undo: Undo) -> None:
+        """The run will begin something. Raises OSError where that can't be kept."""
+        note = self._note(run_id)
+        fresh = note.with_suffix(".new")
+        fresh.write_text(json.dumps(asdict(undo)))
+        fresh.replace(note)
+
+    def done(self, run_id: str) -> None:
+        """It is taken back, or was never begun."""
+        self._note(run_id).unlink(missing_ok=True)
+
+    def left(self, run_id: str) -> None:
+        """The run is over, and it could not be taken back yet."""
+        self._left.add(self._note(run_id))
+
+    def carry_out(self) -> bool:
+        """Try all that is left; True where nothing is any more. Takes its time."""
+        for note in sorted(self._left):
+            try:
+                said = json.loads(note.read_text())
+                why = requests.carry_out(requests.read(said), cut_off=False)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                log.error("a note of what is to be taken back can't be read", extra={"file": str(note), "why": error})
+                self._left.discard(note)
+                continue
+            if why:
+                log.warning(f"{said['what']} of an earlier run can't be removed yet", extra={"why": why})
+                continue
+            log.info(f"{said['what']} of an earlier run is removed")
+            note.unlink(missing_ok=True)
+            self._left.discard(note)
+        return not self._left
+
+    async def keep_trying(self) -> None:
+        """Try again and again what is left."""
+        while True:
+            await asyncio.sleep(PAUSE)
+            await asyncio.to_thread(self.carry_out)
+
+    def _note(self, run_id: str) -> Path:
+        return self._folder / f"{quote(run_id, safe='')}.json"
