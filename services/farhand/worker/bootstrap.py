@@ -26,6 +26,7 @@ from farhand.worker.log_sender import LogSender
 from farhand.worker.results import ResultJournal
 from farhand.worker.run_files import WorkerFiles
 from farhand.worker.runners import registry as runners
+from farhand.worker.runners.docker import DockerRunner
 from farhand.worker.settings import WorkerSettings
 from farhand.worker.shutdown import shut_down
 from farhand.worker.spans import spans
@@ -55,7 +56,13 @@ async def serve(lifecycle: Lifecycle, settings: WorkerSettings) -> None:
         journal = ResultJournal(folder.journal)
         stack.callback(journal.close)
         environment = dict(os.environ)
-        task_runners = runners.load(environment)
+        docker = DockerRunner(
+            environment,
+            socket=settings.docker_socket,
+            patience=settings.docker_timeout,
+            allow_volumes=settings.docker_allow_volumes,
+        )
+        task_runners = runners.load(environment, [docker])
         tasks = registry.load(task_runners)
 
         async def connected() -> "WorkerServiceAsyncStub":

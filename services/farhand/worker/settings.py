@@ -31,6 +31,13 @@ def _worker_id(text: str) -> str:
     return text
 
 
+def _socket(text: str) -> str:
+    path = text.removeprefix("unix://")
+    if not path.startswith("/"):
+        raise ValueError(f"{text!r} is not the absolute path of a unix socket")
+    return path
+
+
 def _slots(text: str) -> int:
     slots = int(text)
     if not 1 <= slots <= MOST_SLOTS:
@@ -77,6 +84,17 @@ class WorkerSettings(LogSettings, DialSettings):
         1 << 30,
         "how much of namespace files is kept in the data folder, so that they need not come again, e.g. 10GiB; 0: none",
         kind=size,
+    )
+    docker_socket: str = setting(
+        "/var/run/docker.sock",
+        "where the task runner Docker finds Docker's API, or Podman's: the path of a unix socket",
+        kind=_socket,
+    )
+    docker_timeout: float = setting(
+        30.0, "how long Docker may be silent before a container's task fails, e.g. 1m", kind=duration
+    )
+    docker_allow_volumes: bool = setting(
+        False, "tasks may mount this machine's folders into their containers, and so read and write them as root"
     )
     max_log_bytes: int = setting(
         10 << 20, "how much output of one job is kept, e.g. 10MiB; the rest is cut and the cut is marked", kind=size

@@ -62,7 +62,7 @@ def main(folder: Path) -> int:
     """Run what the folder says, and leave how it ended."""
     order = _read(folder / COMMAND_FILE)
     try:
-        client: Client = EntryPoint("client", order.client, "farhand.task_runners").load()()
+        client = _load(order.client)
         if isinstance(client, ChecksItself) and (violations := client.validate(order.task)):
             end = CommandEnd(
                 None, "INVALID_PROPERTIES", "; ".join(f"taskRunner.{v.path}: {v.description}" for v in violations)
@@ -79,6 +79,17 @@ def main(folder: Path) -> int:
     write_end(folder / END_FILE, end)
     code = end.exit_code
     return 1 if code is None else code if code >= 0 else 128 - code
+
+
+def _load(name: str) -> Client:
+    try:
+        client: Client = EntryPoint("client", name, "farhand.task_runners").load()()
+    except ImportError as error:
+        raise NeverRan(
+            f"this worker's installation lacks what the task runner needs ({error}); for Farhand's own an extra "
+            "brings it, such as pip install 'farhand[docker]'"
+        ) from None
+    return client
 
 
 def _read(file: Path) -> _Order:

@@ -30,7 +30,7 @@ END_FILE = "end.json"
 @dataclass(frozen=True, slots=True)
 class Task:
     """What a client is given. `properties` are the task's `taskRunner`, rendered; `settings` the worker's for this
-    runner. The rest is as in Command."""
+    runner, and what HostedRunner.plan added. The rest is as in Command."""
 
     run_id: str
     argv: Sequence[str]
@@ -60,12 +60,13 @@ class HostedRunner:
         """Nothing: the client checks them itself, over there."""
         return ()
 
-    def undo(self, command: Command, properties: Mapping[str, Any]) -> Undo | None:
-        """What is to be sent when the client has ended."""
-        return None
+    def plan(self, command: Command) -> tuple[Mapping[str, Any], Undo | None]:
+        """Settings that are this command's own, and what is to be sent when its client has ended."""
+        return {}, None
 
     def program(self, command: Command, properties: Mapping[str, Any]) -> Program:
         """See TaskRunner.program."""
+        own, undo = self.plan(command)
         task = {
             "client": self._client,
             "run_id": command.run_id,
@@ -75,7 +76,7 @@ class HostedRunner:
             "image": command.image,
             "output_files": list(command.output_files),
             "properties": dict(properties),
-            "settings": dict(self._settings),
+            "settings": {**self._settings, **own},
         }
         # -P: a file of the working folder that is called like a module can't get in the way.
         argv = (sys.executable, "-P", "-m", "farhand.worker.runners.host", str(command.private))
@@ -84,7 +85,7 @@ class HostedRunner:
             self._environment,
             files={COMMAND_FILE: json.dumps(task)},
             ending=command.private / END_FILE,
-            undo=self.undo(command, properties),
+            undo=undo,
         )
 
 
