@@ -4,7 +4,6 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 
-from farhand.api.types.v1 import log_record_pb2 as logs
 from farhand.api.types.v1 import outcome_pb2
 from farhand.api.worker.v1 import session_pb2 as pb
 from tests.fixtures.containers import Podman, a_container_job

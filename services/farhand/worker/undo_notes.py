@@ -25,8 +25,14 @@ class UndoNotes:
     """The notes of one data folder."""
 
     def __init__(self, folder: Path) -> None:
+        """What earlier workers left is looked at now, while their runs' folders are still there."""
         self._folder = folder
-        self._left: set[Path] = set(folder.glob("*.json"))  # what nobody else sees to
+        self._left: set[Path] = set()  # what nobody else sees to
+        for note in folder.glob("*.json"):
+            if _begun(note):
+                self._left.add(note)
+            else:
+                note.unlink()
 
     def write(self, run_id: str, undo: Undo) -> None:
         """The run will begin something. Raises OSError where that can't be kept."""
@@ -46,14 +52,8 @@ class UndoNotes:
     def carry_out(self) -> bool:
         """Try all that is left; True where nothing is any more. Takes its time."""
         for note in sorted(self._left):
-            try:
-                said = json.loads(note.read_text())
-                why = requests.carry_out(requests.read(said), cut_off=False)
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                log.error("a note of what is to be taken back can't be read", extra={"file": str(note), "why": error})
-                self._left.discard(note)
-                continue
-            if why:
+            said = json.loads(note.read_text())
+            if why := requests.carry_out(requests.read(said), cut_off=False):
                 log.warning(f"{said['what']} of an earlier run can't be removed yet", extra={"why": why})
                 continue
             log.info(f"{said['what']} of an earlier run is removed")
@@ -69,3 +69,11 @@ class UndoNotes:
 
     def _note(self, run_id: str) -> Path:
         return self._folder / f"{quote(run_id, safe='')}.json"
+
+
+def _begun(note: Path) -> bool:
+    try:
+        return requests.is_due(requests.read(json.loads(note.read_text())))
+    except (OSError, ValueError, KeyError, TypeError):
+        log.error("a note of what is to be taken back can't be read", extra={"file": str(note)})
+        return False

@@ -19,12 +19,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 from farhand.runtime.service import StartupError
 from farhand.worker.pipe_reader import PipeReader
-from farhand.worker.process_control import NothingMayRun, ProcessEnd, ProcessSpec, ProcessStartError, Undo
+from farhand.worker.process_control import NothingMayRun, ProcessEnd, ProcessSpec, ProcessStartError
 from farhand.worker.warden import frames, tree, undo
 
 RUN_MARK = "FARHAND_RUN_ID"
@@ -71,8 +72,8 @@ class WardenRun:
     async def lost(self) -> None:
         """The warden is gone, and nothing of the run is left here. Its keeper may take back the rest, or be dead."""
         why = ""
-        if self._undo is not None:
-            why = await asyncio.to_thread(undo.carry_out, undo.read(_said(self._undo)), cut_off=True)
+        if self._undo is not None and undo.is_due(request := undo.read(asdict(self._undo))):
+            why = await asyncio.to_thread(undo.carry_out, request, cut_off=True)
         self.ended(ProcessEnd(exit_code=-signal.SIGKILL, fenced=True, not_undone=why))
 
     def abandon(self) -> None:
@@ -157,7 +158,7 @@ class WardenProcessControl:
             "argv": list(spec.argv),
             "env": {**spec.env, RUN_MARK: spec.run_id},
             "cwd": str(spec.cwd),
-            "undo": None if spec.undo is None else _said(spec.undo),
+            "undo": None if spec.undo is None else asdict(spec.undo),
         }
         self._outbox.put_nowait((frames.encode(message), written))
         try:
@@ -285,10 +286,6 @@ class WardenProcessControl:
         self._runs.clear()
         self.dead.set()
         self._ready.set()
-
-
-def _said(undo: Undo) -> dict[str, Any]:
-    return {"socket": undo.socket, "method": undo.method, "target": undo.target, "seconds": undo.seconds}
 
 
 def _kill_marked(run_ids: Sequence[str]) -> None:

@@ -74,9 +74,7 @@ class DockerRunner(HostedRunner):
         violations += check.strings("volumes", properties.get("volumes"))
         if check.structured(properties.get("volumes")) and not self._allow_volumes:
             violations.append(
-                Violation(
-                    "volumes", "are not allowed on this worker (its --docker-allow-volumes is off)"
-                )
+                Violation("volumes", "are not allowed on this worker (its --docker-allow-volumes is off)")
             )
         violations += check.boolean("privileged", properties.get("privileged"))
         if check.truth(properties.get("privileged"), False):
@@ -90,11 +88,13 @@ class DockerRunner(HostedRunner):
         # Job ids of two installations may be alike; the private folder is this run's alone on this machine.
         name = f"farhand-{command.run_id}-{hashlib.sha256(str(command.private).encode()).hexdigest()[:8]}"
         name = "".join(each if each.isalnum() and each.isascii() else "-" for each in name)
-        return {"container": name}, Undo(
+        begun = str(command.private / "begun")
+        return {"container": name, "begun": begun}, Undo(
             what=f"the container {name}",
             socket=self._socket,
             method="DELETE",
             target=f"/containers/{quote(name)}?force=true&v=true",
+            begun=begun,
             seconds=min(self._patience, LONGEST_UNDO),
         )
 

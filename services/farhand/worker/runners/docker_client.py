@@ -27,8 +27,8 @@ from aiodocker.containers import DockerContainer
 from farhand.kernel.durations import format_duration
 from farhand.kernel.sizes import parse_size
 from farhand.worker.runners import CommandEnd
+from farhand.worker.runners.client import Lost, NeverRan
 from farhand.worker.runners.folder_copies import pack, unpack
-from farhand.worker.runners.host import Lost, NeverRan
 from farhand.worker.runners.hosted import Task
 from farhand.worker.tasks import properties as check
 
@@ -40,14 +40,14 @@ _CHUNK = 1 << 20
 
 
 class DockerClient:
-    """See host.Client."""
+    """See client.Client."""
 
     async def run(self, task: Task, stop: asyncio.Event) -> CommandEnd:
         """See Client.run."""
         socket, patience = str(task.settings["socket"]), float(task.settings["patience"])
         await _knock(socket, patience)
         async with aiodocker.Docker(url=f"unix://{socket}") as docker:
-            life = _Life(docker, task, stop)
+            life = _Life(docker, task, stop, patience)
             living = asyncio.create_task(life.live())
             watching = asyncio.create_task(_watch(docker, socket, patience))
             stopping = asyncio.create_task(life.end_when_told(living))
@@ -60,6 +60,8 @@ class DockerClient:
                 return CommandEnd(TERMINATED)
             except aiodocker.DockerError as error:
                 raise _broken(life.doing, life.started, _said(error, socket)) from None
+            except TimeoutError:
+                raise _broken(life.doing, life.started, _silent(socket, patience)) from None
             finally:
                 tasks = (living, watching, stopping)
                 for each in tasks:
@@ -103,20 +105,22 @@ def container_config(task: Task) -> dict[str, Any]:
 class _Life:
     """One container, from its image to its end. `doing` is what is under way, for people."""
 
-    def __init__(self, docker: aiodocker.Docker, task: Task, stop: asyncio.Event) -> None:
+    def __init__(self, docker: aiodocker.Docker, task: Task, stop: asyncio.Event, patience: float) -> None:
         self.doing = "Docker was asked for its version"
         self.started = False
         self._docker = docker
         self._task = task
         self._stop = stop
+        self._patience = patience  # seconds, for what is done at once
         self._container: DockerContainer | None = None
 
     async def live(self) -> CommandEnd:
-        """Raises NeverRan, Lost, DockerError."""
+        """Raises NeverRan, Lost, DockerError, TimeoutError."""
         await self._docker.version()
         await self._fetch_image()
         self.doing = "the container was created"
-        container = self._container = await self._created()
+        async with asyncio.timeout(self._patience):
+            container = self._container = await self._created()
         self.doing = "the working folder was copied into the container"
         with tempfile.TemporaryFile(dir=Path(self._task.folder).parent) as file:
             await asyncio.to_thread(pack, Path(self._task.folder), file, FOLDER, _owner(self._task))
@@ -125,7 +129,8 @@ class _Life:
         self.doing = "the container was started"
         try:
             async with container.attach(stdout=True, stderr=True, logs=True) as output:
-                await container.start()
+                async with asyncio.timeout(self._patience):
+                    await container.start()
                 self.started = True
                 self.doing = "the command ran"
                 while (message := await output.read_out()) is not None:
@@ -174,7 +179,8 @@ class _Life:
 
     async def _has(self, image: str) -> bool:
         try:
-            await self._docker.images.inspect(image)
+            async with asyncio.timeout(self._patience):
+                await self._docker.images.inspect(image)
         except aiodocker.DockerError as error:
             if error.status != 404:
                 raise
@@ -186,6 +192,7 @@ class _Life:
         name = str(self._task.settings["container"])
         # A first process that hands on SIGTERM: the kernel keeps it from a shell that is the first itself. Podman
         # has one only with catatonit installed; without it a kill waits for the end of the grace.
+        Path(self._task.settings["begun"]).touch()
         with_init = {**config, "HostConfig": {**config["HostConfig"], "Init": True}}
         try:
             try:
@@ -202,7 +209,8 @@ class _Life:
     async def _ended(self, container: DockerContainer) -> CommandEnd:
         try:
             code = int((await container.wait())["StatusCode"])
-            state = (await container.show())["State"]
+            async with asyncio.timeout(self._patience):
+                state = (await container.show())["State"]
         except aiodocker.DockerError as error:
             if error.status != 404:
                 raise
@@ -268,7 +276,7 @@ async def _watch(docker: aiodocker.Docker, socket: str, patience: float) -> None
             async with asyncio.timeout(patience):
                 await docker.version()
         except TimeoutError:
-            raise TimeoutError(f"Docker at {socket} has not answered for {format_duration(patience)}") from None
+            raise TimeoutError(_silent(socket, patience)) from None
         except aiodocker.DockerError as error:
             raise ConnectionError(_said(error, socket)) from None
         await asyncio.sleep(patience / 2)
@@ -278,6 +286,10 @@ def _broken(doing: str, started: bool, why: str) -> NeverRan | Lost:
     if not started:
         return NeverRan(f"{why}, while {doing}")
     return Lost(f"{why}, while {doing}; what became of the command is lost, and its container is removed")
+
+
+def _silent(socket: str, patience: float) -> str:
+    return f"Docker at {socket} has not answered for {format_duration(patience)}"
 
 
 def _said(error: aiodocker.DockerError, socket: str) -> str:

@@ -1,7 +1,7 @@
 """Which task runners this worker has: Farhand's own, and those of other packages.
 
 Another package adds a runner by an entry point in the group `farhand.task_runners`,
-whose name is the runner's type and whose object is a class (see host.Client):
+whose name is the runner's type and whose object is a class (see client.Client):
 
     [project.entry-points."farhand.task_runners"]
     "org.example.Ssh" = "example.ssh:Ssh"

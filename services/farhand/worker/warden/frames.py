@@ -2,7 +2,7 @@
 
     worker → warden
       {"do": "start", "run": id, "argv": [...], "env": {...}, "cwd": path, "undo": null or
-       {"socket": path, "method": ..., "target": ..., "seconds": n}}   with two descriptors: the ends to
+       {"socket": path, "method": ..., "target": ..., "begun": path, "seconds": n}}   with two descriptors: the ends to
                                                  which the program writes its stdout and its stderr
       {"do": "deadline", "at": seconds of CLOCK_BOOTTIME}
       {"do": "kill", "run": id, "grace": seconds}

@@ -26,7 +26,7 @@ from contextlib import suppress
 
 from . import linux, tree
 from .program import Program, become
-from .undo import Undo, carry_out
+from .undo import Undo, carry_out, is_due
 
 TERMINATE = b"T"
 KILL = b"K"
@@ -58,7 +58,7 @@ def take_back(undo: Undo, warden: socket.socket) -> None:
         gc.disable()
         _close_all_but(0, 1, 2, warden.fileno())
         linux.name_process("farhand-keeper")
-        _tell_end(warden, -signal.SIGKILL, carry_out(undo, cut_off=True))
+        _tell_end(warden, -signal.SIGKILL, _taken_back(undo, True))
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
@@ -115,7 +115,7 @@ class _Keeper:
             return
         code = self._exit_code or 0
         cut_off = self._killing or self._terminating or code < 0
-        _tell_end(self._warden, code, carry_out(self._undo, cut_off=cut_off) if self._undo is not None else "")
+        _tell_end(self._warden, code, _taken_back(self._undo, cut_off))
 
     def _tell(self, word: bytes) -> None:
         with suppress(OSError):  # the warden is dead; its end-of-file has us kill everything
@@ -198,6 +198,10 @@ class _Keeper:
         self._killed.update(new)
         self._pause = _FIRST_LOOK if new else min(self._pause * 2, _LAST_LOOK)
         return 0 if new else self._pause
+
+
+def _taken_back(undo: Undo | None, cut_off: bool) -> str:
+    return "" if undo is None or not is_due(undo) else carry_out(undo, cut_off=cut_off)
 
 
 def _tell_end(warden: socket.socket, code: int, not_undone: str) -> None:

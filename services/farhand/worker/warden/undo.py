@@ -5,6 +5,7 @@ worker for what neither of them could (farhand.worker.undo_notes). By hand, sinc
 warden. Blocks.
 """
 
+import os
 import socket
 import time
 
@@ -19,11 +20,12 @@ _LONGEST_ANSWER = 65_536
 
 
 class Undo:
-    """See farhand.worker.process_control.Undo. `seconds` is how long to try."""
+    """See farhand.worker.process_control.Undo."""
 
-    __slots__ = ("method", "seconds", "socket", "target")
+    __slots__ = ("begun", "method", "seconds", "socket", "target")
 
-    def __init__(self, socket: str, method: str, target: str, seconds: float) -> None:
+    def __init__(self, socket: str, method: str, target: str, begun: str, seconds: float) -> None:
+        self.begun = begun
         self.socket = socket
         self.method = method
         self.target = target
@@ -32,7 +34,12 @@ class Undo:
 
 def read(said: "Mapping[str, Any]") -> Undo:
     """What a frame or a note says."""
-    return Undo(said["socket"], said["method"], said["target"], said["seconds"])
+    return Undo(said["socket"], said["method"], said["target"], said["begun"], said["seconds"])
+
+
+def is_due(undo: Undo) -> bool:
+    """Whether the program began what is to be taken back."""
+    return os.path.exists(undo.begun)
 
 
 def carry_out(undo: Undo, *, cut_off: bool) -> str:
