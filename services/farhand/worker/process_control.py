@@ -24,7 +24,7 @@ class Undo:
     It is sent when nothing of the program is left, however it ended, and may find nothing to do: any 2xx and 404
     mean that it is done. `socket` is the path of a unix socket, `target` a path with its query, `seconds` how long
     to try, `what` names the thing for people. `begun` is the path of a file that the program makes just before it
-    begins; without it there is nothing to take back.
+    begins; without it there is nothing to take back. Empty: it has begun.
     """
 
     what: str

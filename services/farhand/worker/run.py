@@ -185,7 +185,9 @@ class Run:
         command = Command(run_id, tuple(argv), env, folder, private, by.image, tuple(by.output_files))
         program = by.runner.program(command, by.properties)
         exit_code = await self._run_program(program, command, on_stdout)
-        return CommandEnd(exit_code) if program.ending is None else read_end(program.ending, exit_code)
+        if program.ending is None:
+            return CommandEnd(exit_code)
+        return read_end(program.ending, exit_code, killed=self._stop is not None)
 
     # ── inside ──
 

@@ -9,8 +9,10 @@ earlier one is dead. One file for each run: the request of a process_control.Und
 import asyncio
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from farhand.worker.process_control import Undo
@@ -36,18 +38,17 @@ class UndoNotes:
 
     def write(self, run_id: str, undo: Undo) -> None:
         """The run will begin something. Raises OSError where that can't be kept."""
-        note = self._note(run_id)
-        fresh = note.with_suffix(".new")
-        fresh.write_text(json.dumps(asdict(undo)))
-        fresh.replace(note)
+        self._write(self._note(run_id), asdict(undo))
 
     def done(self, run_id: str) -> None:
         """It is taken back, or was never begun."""
         self._note(run_id).unlink(missing_ok=True)
 
     def left(self, run_id: str) -> None:
-        """The run is over, and it could not be taken back yet."""
-        self._left.add(self._note(run_id))
+        """The run is over, and so is its folder, and it could not be taken back yet."""
+        note = self._note(run_id)
+        self._write(note, {**json.loads(note.read_text()), "begun": ""})
+        self._left.add(note)
 
     def carry_out(self) -> bool:
         """Try all that is left; True where nothing is any more. Takes its time."""
@@ -66,6 +67,12 @@ class UndoNotes:
         while True:
             await asyncio.sleep(PAUSE)
             await asyncio.to_thread(self.carry_out)
+
+    @staticmethod
+    def _write(note: Path, said: Mapping[str, Any]) -> None:
+        fresh = note.with_suffix(".new")
+        fresh.write_text(json.dumps(said))
+        fresh.replace(note)
 
     def _note(self, run_id: str) -> Path:
         return self._folder / f"{quote(run_id, safe='')}.json"

@@ -89,12 +89,14 @@ class HostedRunner:
         )
 
 
-def read_end(path: Path, exit_code: int) -> CommandEnd:
-    """What the client left; where it left nothing, it died itself, by `exit_code`."""
+def read_end(path: Path, exit_code: int, *, killed: bool) -> CommandEnd:
+    """What the client left; where it left nothing, it died itself, by `exit_code`. `killed`: as it should."""
     try:
         said = json.loads(path.read_text())
         return CommandEnd(said["exit_code"], str(said["reason"]), str(said["why"]))
     except (OSError, ValueError, KeyError, TypeError):
+        if killed:
+            return CommandEnd(exit_code)
         how = f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
         return CommandEnd(
             None, "RUNNER_FAILED", f"the task runner's own program ended with {how}; what became of the command is lost"

@@ -39,7 +39,7 @@ def read(said: "Mapping[str, Any]") -> Undo:
 
 def is_due(undo: Undo) -> bool:
     """Whether the program began what is to be taken back."""
-    return os.path.exists(undo.begun)
+    return not undo.begun or os.path.exists(undo.begun)
 
 
 def carry_out(undo: Undo, *, cut_off: bool) -> str:
