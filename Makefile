@@ -8,6 +8,7 @@
 #   make bounds   how long each failure is felt, beside what is promised
 #   make chaos    kills, stops and cuts everything under load, then judges the history (MINUTES=3 SEED=… LANES=3)
 #   make simulate the loops and workers in virtual time, seed after seed (ARGS=--help)
+#   make containers  as root, on Debian or Ubuntu: installs what the tests of containers need and is missing
 #   make protos   regenerates the stubs
 #   make clean    removes what the others made
 #
@@ -25,7 +26,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 NODE_CLIENT := tests/clients/node
 NODE_INSTALLED := $(NODE_CLIENT)/node_modules/.package-lock.json
 
-.PHONY: demo test lint bench mutants bounds chaos simulate protos clean
+.PHONY: demo test lint bench mutants bounds chaos simulate containers protos clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
@@ -53,6 +54,12 @@ chaos: $(INSTALLED)
 
 simulate: $(INSTALLED)
 	@$(BIN)/python -m tests.simulation $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FROM),--from $(FROM)) $(ARGS)
+
+# Real containers for the tests that run as root: without a daemon, and without an image from anywhere.
+containers:
+	@command -v podman runc catatonit busybox >/dev/null || { apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+		podman runc catatonit busybox-static; }
 
 protos: $(INSTALLED)
 	@$(BIN)/python protos/generate.py
