@@ -15,9 +15,11 @@ from google.protobuf.json_format import MessageToDict
 from farhand.api.types.v1 import log_record_pb2 as logs
 from farhand.api.types.v1 import outcome_pb2
 from farhand.api.worker.v1 import session_pb2 as pb
+from farhand.kernel.flow import KnownTypes, Source, Task, read_flow
 from farhand.worker import undo_notes
 from farhand.worker.runners import docker
 from farhand.worker.warden import tree
+from tests.architecture.repository import ROOT
 from tests.fixtures.containers import Podman, a_container_job
 from tests.fixtures.fake_scheduler import FakeScheduler, FakeSession, a_job
 
@@ -81,6 +83,18 @@ async def test_a_script_runs_in_a_container_as_it_does_in_a_process(
     assert "outputFiles: nothing in the working folder is called 'none'" in fake_scheduler.lines("job-1")
     assert not podman.containers()
     assert not list(fake_scheduler.folder.glob("*/undo/*"))
+
+
+async def test_the_example_of_the_readme(fake_scheduler: FakeScheduler, podman: Podman) -> None:
+    text = next(each for each in (ROOT / "README.md").read_text().split("```yaml\n") if each.startswith("id: in_a_con"))
+    reading = read_flow(Source.of(text.partition("```")[0]), KnownTypes())
+    assert reading.flow is not None and not reading.problems
+    (task,) = reading.flow.tasks
+    assert isinstance(task, Task)
+    session = await a_session(fake_scheduler, podman)
+    session.assign(a_job("job-1", type=task.type, properties=task.properties))
+    outputs = MessageToDict((await session.result("job-1")).outcome)["outputs"]
+    assert fake_scheduler.files.stored[outputs["outputFiles"]["out.txt"]] == b"3\n"
 
 
 async def test_limits_volumes_and_what_the_server_refuses(

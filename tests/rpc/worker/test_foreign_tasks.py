@@ -78,3 +78,25 @@ async def test_a_trigger_of_another_package_is_evaluated_with_the_state_that_it_
         assert outcome["outputs"].get("variables") == (visitors and {"visitors": visitors})
         assert outcome["outputs"]["message"] == f"{len(visitors or [])} visitors"
         state = outcome["outputs"]["state"]
+
+
+async def test_a_task_runner_of_another_package_runs_scripts_and_says_what_is_wrong(
+    fake_scheduler: FakeScheduler, packages: Path
+) -> None:
+    await fake_scheduler.spawn_worker(data=fake_scheduler.folder / "w", environ={"PYTHONPATH": str(packages)})
+    session = await fake_scheduler.session()
+    assert "org.example.Here" in session.hello.task_types
+    for number, (runner, reason, message) in enumerate(
+        [
+            ({"type": "org.example.Here", "times": 2}, "NONZERO_EXIT", "the commands ended with exit code 4"),
+            ({"type": "org.example.Here", "times": "x"}, "INVALID_PROPERTIES", "taskRunner.times: is a number"),
+            ({"type": "org.example.Here", "times": -1}, "START_FAILED", "it can't run less than never"),
+            ({"type": "org.example.Nowhere"}, "START_FAILED", "No module named 'no_such_module'"),
+            ({"type": "org.example.Hree"}, "INVALID_PROPERTIES", "did you mean org.example.Here"),
+        ]
+    ):
+        properties = {"commands": ["cat a", "exit 4"], "inputFiles": {"a": "x\n"}, "taskRunner": runner}
+        session.assign(a_job(f"job-{number}", properties=properties))
+        outcome = (await session.result(f"job-{number}")).outcome
+        assert (outcome.reason, message in outcome.message) == (reason, True), outcome.message
+    assert await fake_scheduler.log_reaches("job-0", 2) == ["x", "x"]
