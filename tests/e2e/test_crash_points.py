@@ -306,6 +306,7 @@ OF_TRIGGERS = tuple(name for name, where in POINTS.items() if "trigger" in where
 OF_EXECUTIONS = tuple(  # test_execution_crash_points.py
     name for name, where in POINTS.items() if "execution" in where and name not in OF_TRIGGERS
 )
+OF_SECRETS = ("secrets sealed anew",)  # test_secrets.py
 OF_A_WORKER = tuple(name for name, where in POINTS.items() if where.startswith("worker"))
 LAST = "fallback settled"
 ON_ITS_WAY_OUT = ("drain acknowledged", "jobs given up", "goodbye sent")
@@ -362,4 +363,4 @@ async def a_job_that_may_not_wait_is_left_alone(chain: Chain) -> None:
 
 def test_every_point_is_one_of_a_chain() -> None:
     here = [*UNDER_LOAD, *KILLS, *ENDS_OF_SESSIONS, *DELETIONS, *OF_A_WORKER, LAST]
-    assert sorted(POINTS) == sorted([*here, *OF_EXECUTIONS, *OF_TRIGGERS])
+    assert sorted(POINTS) == sorted([*here, *OF_EXECUTIONS, *OF_TRIGGERS, *OF_SECRETS])

@@ -11,6 +11,7 @@ from typing import Any
 
 from farhand.api.worker.v1 import session_pb2
 from farhand.worker.core.slots import JobKey
+from farhand.worker.masking import Mask
 from farhand.worker.process_control import NothingMayRun, ProcessEnd, ProcessSpec
 from farhand.worker.warden.run_table import Effect, Event, RunTable
 from tests.simulation.clockwork import Clock, Process, World
@@ -94,7 +95,7 @@ class Logs:
 
     unsent = 0
 
-    def open(self, key: JobKey) -> RunLog:
+    def open(self, key: JobKey, mask: Mask) -> RunLog:
         """As LogSender's."""
         return RunLog()
 

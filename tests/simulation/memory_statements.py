@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 LIVING = ("CONNECTED", "DRAINING", "DISCONNECTED")
+WITH_A_CLAIM = ("task", "traceparent", "created_at", "secrets_of")  # columns of a job
 FALLBACKS = {"W": Fallback.WAIT, "F": Fallback.FAIL, "C": Fallback.CANCEL}
 CHANGE_GROUP = "change a worker group"  # of the simulated registry: uid, paused, allowed tenants, lease in ms, quotas
 
@@ -213,13 +214,15 @@ def insert_jobs(
     namespaces: Any,
     traces: Any,
     tasks: Any,
+    secrets_of: Any,
     _: str,
 ) -> "list[Row]":
-    for key, lane, fallback, deliveries, namespace, trace, task in zip(
-        keys, lanes, fallbacks, most, namespaces, traces, tasks, strict=True
+    for key, lane, fallback, deliveries, namespace, trace, task, secrets in zip(
+        keys, lanes, fallbacks, most, namespaces, traces, tasks, secrets_of, strict=True
     ):
         row = {"key": key, "lane_id": lane, "fallback": fallback, "max_deliveries": deliveries, "task": task}
-        db.job.put(key, row | {"namespace": namespace, "traceparent": trace, "created_at": db.now})
+        row |= {"namespace": namespace, "traceparent": trace, "secrets_of": secrets}
+        db.job.put(key, row | {"created_at": db.now})
         db.queue.put(key, {"lane_id": lane, "key": key, "fallback": fallback, "lost": 0})
     return []
 
@@ -247,7 +250,7 @@ def heads(db: "MemoryStore", lanes: Sequence[int], count: int, most_bytes: int) 
         if size >= most_bytes:
             break
         job = db.job[row["key"]]
-        found.append(row | {"task": job["task"], "traceparent": job["traceparent"], "created_at": job["created_at"]})
+        found.append(row | {name: job[name] for name in WITH_A_CLAIM})
         size += len(job["task"])
     return found
 
@@ -277,8 +280,7 @@ def assign(
 def assigned_to(db: "MemoryStore", sessions: Sequence[int]) -> "list[Row]":
     wanted = set(sessions)
     return [
-        row
-        | {"killing": row["kill_at"] is not None, **{n: db.job[key][n] for n in ("task", "traceparent", "created_at")}}
+        row | {"killing": row["kill_at"] is not None, **{n: db.job[key][n] for n in WITH_A_CLAIM}}
         for key, row in sorted(db.live.items())
         if row["session_id"] in wanted
     ]

@@ -131,9 +131,7 @@ def _() -> Patches:
 def _() -> Patches:
     def heads(db: MemoryStore, lanes: Sequence[int], count: int, most_bytes: int) -> list[Row]:
         waiting = [row for row in db.queue.values() if row["lane_id"] in lanes]
-        return [row | {n: db.job[row["key"]][n] for n in ("task", "traceparent", "created_at")} for row in waiting][
-            :count
-        ]
+        return [row | {n: db.job[row["key"]][n] for n in memory_statements.WITH_A_CLAIM} for row in waiting][:count]
 
     yield _statement("heads", heads)
 

@@ -28,6 +28,7 @@ from farhand.scheduler.loops.janitor import Janitor
 from farhand.scheduler.loops.kills import Kills
 from farhand.scheduler.loops.rebalance import AGED, SPREAD, Rebalance
 from farhand.scheduler.loops.results import Results
+from farhand.scheduler.loops.secret_inputs import NO_SECRETS
 from farhand.scheduler.loops.sessions import DEAF, SILENT, Sessions
 from farhand.scheduler.loops.signals import Signals
 from farhand.scheduler.loops.stream import Stream, Streams
@@ -163,7 +164,14 @@ class Replica:
         signals.doorbell = Doorbell(url, process.name, signals.heard)
         jitter = server.world.random.random
         signals.dispatch = Dispatch(
-            HotConnection(url), self.streams, writer=name, on_assigned=signals.jobs_changed, jitter=jitter
+            HotConnection(url),
+            self.streams,
+            NO_SECRETS,
+            writer=name,
+            encode_log=encode_log,
+            on_assigned=signals.jobs_changed,
+            on_ended=signals.jobs_ended,
+            jitter=jitter,
         )
         signals.sessions = WatchedSessions(
             pool, HotConnection(url), self.streams, signals, lease_of, writer=name, encode_log=encode_log

@@ -18,6 +18,7 @@ app = noun(
     [
         "farhand admin dev-certs ./dev-certs --host scheduler.example.com --host 10.0.0.7",
         "farhand admin health 127.0.0.1:7402",
+        "farhand admin rotate-key --secrets-key-file secrets.key",
         "farhand admin bump-fences --help",
     ],
 )
@@ -85,3 +86,9 @@ def dev_certs(
 def bump_fences(context: typer.Context) -> None:
     """After a restore from a backup: no number that was handed out since passes for new (P4)."""
     become("farhand.scheduler.bump_fences", context.args, command="admin bump-fences", needs=DATABASE)
+
+
+@app.command("rotate-key", cls=PassOn)
+def rotate_key(context: typer.Context) -> None:
+    """Encrypt the secrets in the database under the first of the keys, so that the others can go."""
+    become("farhand.scheduler.rotate_key", context.args, command="admin rotate-key", needs=(*DATABASE, "cryptography"))

@@ -1,11 +1,8 @@
 """`farhand execution …`: runs of flows: start, follow, read, kill."""
 
 import datetime
-import json
 import sys
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,6 +25,7 @@ from farhand.cli.execution_view import (
 from farhand.cli.failure import CommandFailed, WrongUse
 from farhand.cli.fields import every_page, new_request_id, states_flag, time_flag
 from farhand.cli.flow_file import flow_name
+from farhand.cli.inputs import ask_for_secrets, given, pairs
 from farhand.cli.render import columns, document
 from farhand.cli.session import DEADLINE, Session
 from farhand.kernel.names import shown
@@ -47,6 +45,14 @@ app = noun(
 )
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The execution, e.g. x3k8w0q2zr9m1t.")]
+InputEnv = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input-env",
+        metavar="NAME=VARIABLE",
+        help="An input from a variable of the environment; may be given several times.",
+    ),
+]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Show tasks and logs until it ends, and exit by its end.")]
 
 
@@ -57,6 +63,7 @@ Follow = Annotated[bool, typer.Option("--follow", "-f", help="Show tasks and log
         "farhand execution create company.team/nightly",
         "farhand execution create company.team/nightly --input date=2026-11-24 --input retries=3 --follow",
         "farhand execution create company.team/nightly --inputs inputs.json --label by=cron --revision 4",
+        "farhand execution create company.team/deploy --input-env token=DEPLOY_TOKEN --input key=@deploy.pem",
     ],
 )
 def create(
@@ -67,8 +74,15 @@ def create(
     ] = None,
     input: Annotated[
         list[str] | None,
-        typer.Option("--input", "-i", metavar="NAME=VALUE", help="An input; may be given several times."),
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="NAME=VALUE|NAME=@FILE",
+            help="An input, or the content of a file (@-: stdin; @@ for a text that begins with @); "
+            "may be given several times.",
+        ),
     ] = None,
+    input_env: InputEnv = None,
     inputs: Annotated[
         str | None, typer.Option("--inputs", metavar="FILE", help="Inputs in a JSON or YAML map; - is stdin.")
     ] = None,
@@ -81,6 +95,8 @@ def create(
 ) -> int:
     """Run a flow, and print the execution's id.
 
+    Give secrets by --input NAME=@FILE or --input-env: others see the command line. On a terminal those that are
+    missing are asked for.
     With --follow: exit code 0 if it ended in SUCCESS or WARNING, else 1. Ctrl-C kills it.
     """
     from farhand.api.scheduler.v1.execution_service_pb2 import CreateExecutionRequest
@@ -95,7 +111,9 @@ def create(
         labels=pairs("--label", label),
         request_id=request_id or new_request_id(),
     )
-    request.inputs.update({**input_file(inputs), **pairs("--input", input)})
+    said = given(input, input_env, inputs)
+    ask_for_secrets(session, namespace, flow_id, revision or 0, said)
+    request.inputs.update(said)
     with session.scheduler() as channel:
         execution = ExecutionServiceStub(channel).CreateExecution(request, timeout=DEADLINE).execution
     return _created(session, execution, follow)
@@ -143,9 +161,13 @@ def replay(
     input: Annotated[
         list[str] | None,
         typer.Option(
-            "--input", "-i", metavar="NAME=VALUE", help="An input instead of what it was; may be given several times."
+            "--input",
+            "-i",
+            metavar="NAME=VALUE|NAME=@FILE",
+            help="An input instead of what it was; may be given several times.",
         ),
     ] = None,
+    input_env: InputEnv = None,
     inputs: Annotated[
         str | None, typer.Option("--inputs", metavar="FILE", help="Inputs in a JSON or YAML map; - is stdin.")
     ] = None,
@@ -163,7 +185,7 @@ def replay(
     request = ReplayExecutionRequest(
         id=id, from_task_id=task, flow_revision=revision or 0, request_id=request_id or new_request_id()
     )
-    request.inputs.update({**input_file(inputs), **pairs("--input", input)})
+    request.inputs.update(given(input, input_env, inputs))
     with session.scheduler() as channel:
         execution = ExecutionServiceStub(channel).ReplayExecution(request, timeout=DEADLINE).execution
     return _created(session, execution, follow)
@@ -379,40 +401,3 @@ def _reasons(session: Session, execution: "Execution") -> dict[str, str]:
     with session.scheduler() as channel:
         explain = JobServiceStub(channel).ExplainJob
         return {job: explain(ExplainJobRequest(id=job), timeout=DEADLINE).message for job in waiting}
-
-
-def pairs(flag: str, words: Iterable[str] | None) -> dict[str, str]:
-    """NAME=VALUE words as a map. WrongUse for one without "=" and for a name that comes twice."""
-    found: dict[str, str] = {}
-    for word in words or ():
-        name, equals, value = word.partition("=")
-        if not (name and equals):
-            raise WrongUse(f"{flag}: {shown(word)} is not NAME=VALUE.")
-        if name in found:
-            raise WrongUse(f"{flag}: {shown(name)} is given twice.")
-        found[name] = value
-    return found
-
-
-def input_file(name: str | None) -> Mapping[str, Any]:
-    """The map of inputs in a file, - is stdin; None: none. WrongUse says what is wrong with it."""
-    if name is None:
-        return {}
-    import yaml
-
-    from farhand.cli.yaml_file import loader
-
-    try:
-        text = sys.stdin.read() if name == "-" else Path(name).read_text()
-        data = yaml.load(text, Loader=loader())
-    except OSError as error:
-        raise WrongUse(f"--inputs: {name} can't be read: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise WrongUse(f"--inputs: {name} is neither YAML nor JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise WrongUse(f"--inputs: {name} must hold a map of inputs by their names.")
-    try:
-        json.dumps(data, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise WrongUse(f"--inputs: {name}: {error}") from None
-    return data

@@ -17,6 +17,7 @@ from farhand.cli.standalone_child import Child
 from farhand.cli.standalone_folder import DataFolder
 from farhand.cli.standalone_output import Output
 from farhand.kernel import names
+from farhand.runtime.sealing import keep_key_file
 
 _HOST = "127.0.0.1"
 _STOP_WITHIN = 15.0  # seconds for a service; a worker gets its drain on top
@@ -142,7 +143,9 @@ class StandaloneMesh:
     def _scheduler_command(self) -> list[str]:
         listen = _listen(self._scheduler, self._plan.scheduler_port)
         files = str(self._folder.path / "files")
-        return [*_module("farhand.scheduler"), "--listen", listen, "--registry", self.registry, "--files", files]
+        key = keep_key_file(self._folder.path / "secrets.key")
+        command = [*_module("farhand.scheduler"), "--listen", listen, "--registry", self.registry]
+        return [*command, "--files", files, "--secrets-key-file", str(key)]
 
     def _worker_command(self, plan: WorkerPlan, data: Path) -> list[str]:
         command = [*_module("farhand.worker"), "--scheduler", self.scheduler, "--data", str(data)]

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from farhand.cli.command import command, noun
-from farhand.cli.execution import input_file, pairs
 from farhand.cli.failure import WrongUse
 from farhand.cli.fields import NOTHING, enum_name, every_page, time_flag, when
 from farhand.cli.flow_file import flow_name
+from farhand.cli.inputs import given, pairs
 from farhand.cli.render import document
 from farhand.cli.session import DEADLINE, Session
 from farhand.kernel.names import shown
@@ -168,7 +168,7 @@ def backfill(
             end_time=time_flag("--end", end),
             labels=pairs("--label", label),
         )
-        request.inputs.update({**input_file(inputs), **pairs("--input", input)})
+        request.inputs.update(given(input, None, inputs))
         trigger = _call(session, "CreateBackfill", request)
     session.printer.value(document(trigger), f"{name}: backfill {_backfill(trigger.backfill)}")
 

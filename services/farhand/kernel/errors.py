@@ -140,6 +140,13 @@ class Protected(FarhandError):
     reason = "PROTECTED"
 
 
+class SecretsNeedKey(FarhandError):
+    """A flow is given secrets, and the scheduler lacks the key to encrypt them with."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "SECRETS_NEED_KEY"
+
+
 class NotDeleting(FarhandError):
     """An answer about the deletion of a group that is not being deleted."""
 

@@ -37,6 +37,7 @@ POINTS = {
     "lease expired": "scheduler: a session is LOST and its jobs wait again, nobody was told",
     "fence committed": "scheduler: an operator's word gave back a worker's jobs, nobody was told",
     "fallback settled": "scheduler: jobs ended with their group's last worker, nobody was told",
+    "secrets sealed anew": "rotate-key: a batch of secrets is encrypted anew, and not committed",
     "copy committed": "scheduler: a change of the registry's is in the database, this replica does not know it",
     "report answered": "scheduler: the registry has the leader's report, the leader does not know it",
     "deletion ended jobs": "scheduler: waiting jobs of a deleted group are ended, nobody was told",

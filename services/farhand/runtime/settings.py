@@ -101,6 +101,21 @@ class DatabaseSettings:
     database_url: str = setting(..., "postgresql://USER:PASSWORD@HOST:PORT/DATABASE", secret=True)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SecretsSettings:
+    """The keys under which secret inputs are encrypted in the database (sealing.py)."""
+
+    secrets_key_file: Path | None = setting(
+        None,
+        "file with the keys that encrypt secret inputs, one a line, each 32 bytes in Base64; without a key flows can't "
+        "be given secrets",
+        kind=Path,
+    )
+    secrets_key: str | None = setting(
+        None, "the same keys, with commas between; rather use the variable or --secrets-key-file", secret=True
+    )
+
+
 def parse(
     cls: type[T],
     argv: Sequence[str],

@@ -27,6 +27,7 @@ from farhand.runtime.door import Door
 from farhand.runtime.file_store import open_store
 from farhand.runtime.grpc_channel import make_channel
 from farhand.runtime.grpc_server import add_standard_services, bind, make_server
+from farhand.runtime.sealing import load_keyring
 from farhand.runtime.security import Tokens
 from farhand.runtime.service import Lifecycle
 from farhand.scheduler.core.admission import Admission
@@ -54,6 +55,7 @@ from farhand.scheduler.loops.rebalance import Rebalance
 from farhand.scheduler.loops.repeats import Repeats
 from farhand.scheduler.loops.report import Report
 from farhand.scheduler.loops.results import Results
+from farhand.scheduler.loops.secret_inputs import SecretInputs
 from farhand.scheduler.loops.sessions import Sessions
 from farhand.scheduler.loops.signals import Signals
 from farhand.scheduler.loops.stepping import Stepping
@@ -104,6 +106,7 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
     door = Door()
     server = make_server(settings, tokens, ACCESS, translate=_translate, lenient=LENIENT, door=door)
     files = open_store(settings.files or str(default_files()))
+    secret_inputs = SecretInputs(load_keyring(settings))
     address = await bind(server, settings)
     await wait_until_migrated(url, lifecycle, "farhand.scheduler", "scheduler")
 
@@ -138,7 +141,15 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
             return group.lease_ms if group else DEFAULT_LEASE_MS
 
         signals.doorbell = Doorbell(url, replica, signals.heard)
-        signals.dispatch = Dispatch(hot(), streams, writer=f"{replica}/dispatch", on_assigned=signals.jobs_changed)
+        signals.dispatch = Dispatch(
+            hot(),
+            streams,
+            secret_inputs,
+            writer=f"{replica}/dispatch",
+            encode_log=encode_log,
+            on_assigned=signals.jobs_changed,
+            on_ended=signals.jobs_ended,
+        )
         signals.sessions = Sessions(
             pool,
             hot(),
@@ -255,8 +266,8 @@ async def serve(lifecycle: Lifecycle, settings: SchedulerSettings) -> None:
         executions = VisibleExecutions(reading)
         file_reads = FileReads(files)
         execution_rooms = ExecutionRooms(
-            orders=Executions(pool, flow_source, changes, signals),
-            repeats=Repeats(pool, flow_source, signals),
+            orders=Executions(pool, flow_source, changes, signals, secret_inputs),
+            repeats=Repeats(pool, flow_source, signals, secret_inputs),
             executions=executions,
             watching=ExecutionWatching(executions, changes, poll),
             tails=ExecutionTails(executions, rooms.tails, changes, poll),

@@ -7,6 +7,7 @@ from farhand.runtime.settings import (
     DialSettings,
     ListenSettings,
     LogSettings,
+    SecretsSettings,
     duration,
     setting,
     size,
@@ -34,7 +35,7 @@ def _rate(text: str) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SchedulerSettings(LogSettings, ListenSettings, DatabaseSettings, DialSettings):
+class SchedulerSettings(LogSettings, ListenSettings, DatabaseSettings, DialSettings, SecretsSettings):
     """Flags and environment of `farhand server scheduler`."""
 
     listen: str = setting("127.0.0.1:7402", "address to listen on, HOST:PORT; beyond loopback it needs TLS and tokens")

@@ -417,7 +417,8 @@ class Agent:
     async def _live(self, key: JobKey, assignment: session_pb2.Assignment, control: ProcessControl) -> None:
         """One job from its start to its result. Whatever goes wrong, the slot is freed and the job has an end."""
         task = assignment.task
-        run_log = self._logs.open(key)
+        mask = frames.mask(assignment)
+        run_log = self._logs.open(key, mask)
         span: RunSpan = Untraced("")
         run: Run | None = None
         ending = _BROKEN
@@ -429,11 +430,12 @@ class Agent:
             run = Run(
                 key,
                 wire.plain(task.properties),
-                context=wire.plain(task.context) if task.HasField("context") else None,
+                context=frames.context(assignment),
                 envs=self._envs,
                 timeout=wire.seconds(task.timeout) or None,
                 env=env,
                 run_log=run_log,
+                mask=mask,
                 control=control,
                 process_runner=self._process_runner,
                 undo_notes=self._undo_notes,
@@ -447,8 +449,8 @@ class Agent:
             with span.current():
                 ending = await self._ending(run, task.type)
                 _tell(key, ending)
-        except Exception:
-            log.exception("a run broke", extra={"job": key[0], "fence": key[1]})
+        except Exception as error:
+            log.error("a run broke", extra={"job": key[0], "fence": key[1], "error": mask.traceback(error)})
         finally:
             run_log.close()
             self._runs.pop(key, None)

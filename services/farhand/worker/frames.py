@@ -1,6 +1,7 @@
 """Between the wire's messages and the worker's own terms: the only place that knows both."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from google.protobuf import duration_pb2
 
@@ -10,6 +11,7 @@ from farhand.kernel.nesting import MOST_LEVELS, too_deep
 from farhand.runtime import wire
 from farhand.worker.core.session import Beat
 from farhand.worker.core.slots import Event, JobKey, Phase
+from farhand.worker.masking import NOTHING, Mask
 from farhand.worker.rendering import has_templates
 from farhand.worker.tasks.base import Outcome, OutcomeState
 
@@ -93,6 +95,24 @@ def result(key: JobKey, value: Outcome, *, seconds: float | None = None, log_end
     if value.outputs:
         message.outputs.update(value.outputs)
     return session_pb2.Result(job_id=key[0], fence=key[1], outcome=message, log_end_offset=log_end)
+
+
+def context(assignment: session_pb2.Assignment) -> dict[str, Any] | None:
+    """What the task's templates may name, secrets in their places; None: it has none."""
+    if not assignment.task.HasField("context"):
+        return None
+    named = wire.plain(assignment.task.context)
+    if assignment.secret_inputs:
+        named["inputs"] = {**named.get("inputs", {}), **assignment.secret_inputs}
+    return named
+
+
+def mask(assignment: session_pb2.Assignment) -> Mask:
+    """What must not leave the run."""
+    if not assignment.secret_inputs:
+        return NOTHING
+    variables = wire.plain(assignment.task.context).get("vars")
+    return Mask(assignment.secret_inputs, variables if isinstance(variables, dict) else {})
 
 
 def to_be_rendered(task: task_pb2.Task) -> bool:

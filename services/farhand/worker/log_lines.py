@@ -5,7 +5,16 @@ its text says so; what a log can't keep (bytes that are not UTF-8, NUL) becomes
 U+FFFD. Only one line's beginning is ever held, however long the line grows.
 """
 
+from typing import Protocol
+
 LINE_LIMIT = 64 * 1024  # bytes
+
+
+class Masked(Protocol):
+    """See Mask.text (masking.py)."""
+
+    def __call__(self, text: str, *, cut: bool = False) -> str: ...
+
 
 _MARK = f" … [cut: the line has more than {LINE_LIMIT // 1024} KiB]"
 
@@ -32,8 +41,8 @@ class LineSplitter:
         return [rest] if rest else []
 
 
-def text_of(line: bytes) -> str:
-    """The text that the log keeps of a line."""
+def text_of(line: bytes, masked: Masked | None = None) -> str:
+    """The text that the log keeps of a line, without what must not come into it."""
     mark = ""
     if len(line) > LINE_LIMIT:
         line = line[: _character_end(line, LINE_LIMIT)]
@@ -41,6 +50,8 @@ def text_of(line: bytes) -> str:
     text = line.decode("utf-8", "replace")
     if "\0" in text:
         text = text.replace("\0", "\ufffd")
+    if masked is not None:
+        text = masked(text, cut=bool(mark))
     return text + mark
 
 

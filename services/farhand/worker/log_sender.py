@@ -21,6 +21,7 @@ from farhand.runtime.crash_points import reach
 from farhand.runtime.grpc_channel import remote_error
 from farhand.worker.core.redial import bound
 from farhand.worker.core.slots import JobKey
+from farhand.worker.masking import NOTHING, Mask
 from farhand.worker.run_log import RunLog, file_name, key_of
 
 if TYPE_CHECKING:
@@ -65,9 +66,9 @@ class LogSender:
             self._logs[key] = left
             self._changed(left)
 
-    def open(self, key: JobKey) -> RunLog:
-        """A log for a new run. Its file is made with its first record."""
-        run_log = RunLog(key, self._folder / file_name(key), self._limit, self._changed)
+    def open(self, key: JobKey, mask: Mask = NOTHING) -> RunLog:
+        """A log for a new run, into which nothing of the mask's comes. Its file is made with its first record."""
+        run_log = RunLog(key, self._folder / file_name(key), self._limit, self._changed, mask)
         self._logs[key] = run_log
         return run_log
 

@@ -7,7 +7,7 @@ run was killed meanwhile.
 """
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from farhand.kernel.expressions import render_deep, templates_of
@@ -19,14 +19,18 @@ def has_templates(properties: Mapping[str, Any]) -> bool:
 
 
 async def rendered(
-    properties: Mapping[str, Any], scope: Mapping[str, Any], later: Collection[str] = ()
+    properties: Mapping[str, Any],
+    scope: Mapping[str, Any],
+    seen: Callable[[frozenset[tuple[str, ...]], str], None],
+    later: Collection[str] = (),
 ) -> Mapping[str, Any]:
     """The properties with what their templates name in the scope; those whose names are in `later` stay as they are.
+    `seen` hears what each expression came to.
 
     Raises ExpressionError, which says where and what.
     """
     now = {name: value for name, value in properties.items() if name not in later}
     if not has_templates(now):
         return properties
-    value: Mapping[str, Any] = await asyncio.to_thread(render_deep, now, scope)
+    value: Mapping[str, Any] = await asyncio.to_thread(render_deep, now, scope, seen=seen)
     return {**properties, **value}

@@ -21,6 +21,7 @@ from farhand.kernel.expressions import ExpressionError
 from farhand.runtime.crash_points import reach
 from farhand.worker.core.slots import JobKey
 from farhand.worker.log_lines import LineSplitter, text_of
+from farhand.worker.masking import Mask
 from farhand.worker.process_control import (
     NothingMayRun,
     ProcessControl,
@@ -82,6 +83,7 @@ class Run:
         timeout: float | None,
         env: Mapping[str, str],
         run_log: RunLog,
+        mask: Mask,
         control: ProcessControl,
         process_runner: ProcessRunner,
         undo_notes: UndoNotes,
@@ -90,6 +92,7 @@ class Run:
         files: WorkerFiles,
     ) -> None:
         """`context`: what the properties' templates may name, beside `envs`; None: they are taken as they are.
+        `mask`: what must not come into the outcome, nor into `run_log`, which has it too.
 
         `process_runner` says what a process on this machine sees. `folders`: where the run's own folder is made, if
         it asks for one.
@@ -105,6 +108,7 @@ class Run:
         self.private_path = folders / f"{name}.runner"  # see Command.private
         self._timeout = timeout
         self._log = run_log
+        self._mask = mask
         self._control = control
         self._process_runner = process_runner
         self._undo_notes = undo_notes
@@ -124,7 +128,7 @@ class Run:
     async def live(self, task_type: TaskType) -> Ending:
         """Run the task to its end. Never raises, but for being cancelled itself."""
         started = time.monotonic()
-        outcome = await self._outcome(task_type)
+        outcome = self._mask.outcome(await self._outcome(task_type))
         if not self._fenced and not self._ended_in_time:
             self._fenced = not self._lease_stands()
         return Ending(outcome, in_time=not self._fenced, seconds=time.monotonic() - started)
@@ -271,7 +275,7 @@ class Run:
         if self._to_be_rendered:
             later = task_type.later if isinstance(task_type, RendersLater) else ()
             try:
-                self.properties = await rendered(self.properties, self.scope, later)
+                self.properties = await rendered(self.properties, self.scope, self._mask.rendered, later)
             except ExpressionError as error:
                 self.log(error.message, Level.ERROR)
                 return failed("EXPRESSION_FAILED", error.message)
@@ -289,7 +293,8 @@ class Run:
         if isinstance(error, Fenced):
             self._fenced = True
             return failed("SELF_FENCED", str(error))
-        log.error("a task raised", exc_info=error, extra={"job": self.key[0], "fence": self.key[1]})
+        told = {"job": self.key[0], "fence": self.key[1], "error": self._mask.traceback(error)}
+        log.error("a task raised", extra=told)
         message = f"the task failed inside of the worker: {type(error).__name__}: {error}"
         self.log(message, Level.ERROR)
         return failed("INTERNAL", message[:1000])

@@ -21,6 +21,7 @@ from farhand.api.types.v1 import log_record_pb2
 from farhand.worker.core.slots import JobKey
 from farhand.worker.journal_file import AppendFile, recover, unpack
 from farhand.worker.log_lines import text_of
+from farhand.worker.masking import NOTHING, Mask
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +46,11 @@ def key_of(name: str) -> JobKey | None:
 class RunLog:
     """One run's log. `end` is how many records it has; `acked` how many of them the scheduler has stored."""
 
-    def __init__(self, key: JobKey, path: Path, limit: int, changed: Callable[["RunLog"], None]) -> None:
-        """`limit`: bytes of output that are kept. `changed` is called when there is something to send."""
+    def __init__(
+        self, key: JobKey, path: Path, limit: int, changed: Callable[["RunLog"], None], mask: Mask = NOTHING
+    ) -> None:
+        """`limit`: bytes of output that are kept. `changed` is called when there is something to send. `mask`: what
+        must not come into it."""
         self.key = key
         self.path = path
         self.end = 0
@@ -60,6 +64,7 @@ class RunLog:
         self._system_left = SYSTEM_LINES_BEYOND
         self._lost = False
         self._changed = changed
+        self._mask = mask
         self._file: AppendFile | None = None
 
     @classmethod
@@ -90,9 +95,8 @@ class RunLog:
         stamp = _now()
         records: list[bytes] = []
         for line in lines:
-            record = log_record_pb2.LogRecord(
-                time=stamp, stream=stream, text=text_of(line), level=level
-            ).SerializeToString()
+            text = text_of(line, self._mask.text)
+            record = log_record_pb2.LogRecord(time=stamp, stream=stream, text=text, level=level).SerializeToString()
             self._room -= len(record)
             if self._room < 0:
                 self._full = True
@@ -113,6 +117,7 @@ class RunLog:
             return
         if self._full:
             self._system_left -= 1
+        text = self._mask.text(text, cut=True)
         if len(text) > LONGEST_SYSTEM_LINE:
             text = text[:LONGEST_SYSTEM_LINE] + " …"
         text = text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")

@@ -14,6 +14,7 @@ from farhand.scheduler.loops import dispatch as module
 from farhand.scheduler.loops.dispatch import Dispatch
 from farhand.scheduler.loops.frames import Assignments, GoAway, GoAwayReason
 from farhand.scheduler.loops.group_commit import HotConnection
+from farhand.scheduler.loops.secret_inputs import NO_SECRETS
 from farhand.scheduler.loops.stream import Outbox, Stream, Streams
 from farhand.scheduler.store import queue
 from farhand.scheduler.store.queue import Claimed
@@ -50,7 +51,15 @@ class Claims:
         self.store = store
         self.streams = Streams()
         self.hot = HotConnection(url)
-        self.dispatch = Dispatch(self.hot, self.streams, writer="test/dispatch", on_assigned=lambda keys: None)
+        self.dispatch = Dispatch(
+            self.hot,
+            self.streams,
+            NO_SECRETS,
+            writer="test/dispatch",
+            encode_log=str.encode,
+            on_assigned=lambda keys: None,
+            on_ended=lambda keys: None,
+        )
 
     async def connected(self, group: str = "g", **facts: Any) -> Stream:
         """A worker connects, again if it gives its incarnation."""

@@ -51,6 +51,7 @@ async def an_execution(rows: Rows, flow: int, jobs: list[int | None], *, age: fl
             f"t{number}",
             job,
         )
+    await rows.connection.execute("INSERT INTO scheduler.secret_input VALUES ($1, 'token', 'id', '\\x')", key)
     await rows.connection.execute(
         "INSERT INTO scheduler.execution_request VALUES ('main', $1, '\\x', $2)", f"r{key}", key
     )
@@ -77,6 +78,7 @@ async def test_an_execution_goes_after_the_retention_with_all_that_is_its(
     await upkeep.once()
     assert await left(rows, "execution") == [running, young]
     assert await left(rows, "execution_request", "execution_key") == [running, young]
+    assert await left(rows, "secret_input", "execution_key") == [running, young]
     assert await left(rows, "job") == await left(rows, "done") == [*running_jobs, *young_jobs]
     assert await left(rows, "task_run", "job_key") == [*running_jobs, *young_jobs]
     assert await left(rows, "flow_revision") == [kept]

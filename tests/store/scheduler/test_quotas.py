@@ -16,6 +16,7 @@ from farhand.scheduler.loops import enqueue as enqueuing
 from farhand.scheduler.loops.dispatch import Dispatch
 from farhand.scheduler.loops.enqueue import Enqueue, Placed
 from farhand.scheduler.loops.group_commit import HotConnection
+from farhand.scheduler.loops.secret_inputs import NO_SECRETS
 from farhand.scheduler.loops.stream import Streams
 from farhand.scheduler.store.queue import NewJob, assign, insert_jobs
 from farhand.scheduler.store.sessions import change_session
@@ -49,7 +50,15 @@ class Replica:
             encode_status=lambda e: str(e).encode(),
         )
         self.streams = Streams()
-        self.dispatch = Dispatch(self.hot[1], self.streams, writer=f"{name}/dispatch", on_assigned=lambda keys: None)
+        self.dispatch = Dispatch(
+            self.hot[1],
+            self.streams,
+            NO_SECRETS,
+            writer=f"{name}/dispatch",
+            encode_log=no_log,
+            on_assigned=lambda keys: None,
+            on_ended=lambda keys: None,
+        )
 
     def enqueued(self, groups: object, ended: Sequence[int]) -> None:
         """Nobody is woken."""

@@ -12,6 +12,7 @@ from farhand.scheduler.loops.execution_requests import ExecutionRequest
 from farhand.scheduler.loops.flow_source import FetchedFlow
 from farhand.scheduler.loops.group_commit import HotConnection
 from farhand.scheduler.loops.repeats import Repeats, Restart
+from farhand.scheduler.loops.secret_inputs import NO_SECRETS
 from farhand.scheduler.loops.upkeep import Upkeep
 from farhand.scheduler.store.repeats import hold_old
 from farhand.scheduler.store.upkeep import forget_task_runs
@@ -28,7 +29,7 @@ class Again:
     def __init__(self, stage: Stage, pool: asyncpg.Pool) -> None:
         self.stage = stage
         self.due: list[int] = []
-        self.repeats = Repeats(pool, self, self)
+        self.repeats = Repeats(pool, self, self, NO_SECRETS)
         self.session = 0
 
     async def get(self, tenant: str, namespace: str, flow_id: str, revision: int) -> FetchedFlow:
@@ -54,7 +55,7 @@ class Again:
         return key
 
     async def restart(self, key: int, request: str = "") -> int:
-        return await self.repeats.restart(Restart(ExecutionRequest("main", request, b"body"), key, ""))
+        return await self.repeats.restart(Restart(ExecutionRequest("main", request, {}, lambda _: b"body"), key, ""))
 
     async def age(self, key: int) -> None:
         """It and its jobs were 40 days ago."""

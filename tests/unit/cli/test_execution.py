@@ -9,6 +9,8 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from farhand.api.registry.v1.flow_pb2 import Flow
+from farhand.api.registry.v1.flow_service_pb2 import GetFlowResponse
 from farhand.api.scheduler.v1 import execution_pb2 as pb
 from farhand.api.scheduler.v1.execution_service_pb2 import (
     CreateExecutionResponse,
@@ -75,13 +77,69 @@ def test_create_sends_inputs_labels_and_revision_and_prints_the_id(
     assert (dict(request.labels), request.request_id) == ({"by": "me"}, "r")
 
 
+def test_inputs_come_from_files_and_variables_and_are_not_printed(
+    farhand: Farhand, servers: ScriptedServers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers.on["CreateExecution"] = CreateExecutionResponse(execution=an_execution("CREATED"))
+    (tmp_path / "key.pem").write_text("n33dle\none\n")
+    monkeypatch.setenv("TOKEN", "n33dle two")
+    result = farhand(
+        *("execution", "create", "company.team/nightly", "--input-env", "token=TOKEN"),
+        *("--input", f"key=@{tmp_path / 'key.pem'}", "--input", "who=@@ada", "--input", "empty="),
+    )
+    assert (result.code, result.out, result.err) == (0, f"{ID}\n", "")
+    [request] = servers.requests["CreateExecution"]
+    assert MessageToDict(request.inputs) == {
+        "key": "n33dle\none",
+        "token": "n33dle two",
+        "who": "@ada",
+        "empty": "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("flow_inputs", "asked"),
+    [
+        ([{"id": "token", "type": "SECRET"}, {"id": "who", "type": "STRING"}], ["token"]),
+        ([{"id": "token", "type": "SECRET", "required": False}], []),
+        ([{"id": "given", "type": "SECRET"}], []),
+    ],
+)
+def test_secrets_that_are_missing_are_asked_for_on_a_terminal(
+    farhand: Farhand,
+    servers: ScriptedServers,
+    monkeypatch: pytest.MonkeyPatch,
+    flow_inputs: list[dict[str, Any]],
+    asked: list[str],
+) -> None:
+    servers.on["CreateExecution"] = CreateExecutionResponse(execution=an_execution("CREATED"))
+    servers.on["GetFlow"] = GetFlowResponse(flow=Flow(definition=json.dumps({"inputs": flow_inputs})))
+    prompts: list[str] = []
+    monkeypatch.setattr("farhand.cli.inputs.on_a_terminal", lambda: True)
+
+    def answer(prompt: str) -> str:
+        prompts.append(prompt)
+        return "n33dle"
+
+    monkeypatch.setattr("getpass.getpass", answer)
+    result = farhand("execution", "create", "company.team/nightly", "--input", "given=x", "--revision", "4")
+    assert (result.code, result.out, result.err) == (0, f"{ID}\n", "")
+    assert prompts == [f"{name} (it is not shown): " for name in asked]
+    [request] = servers.requests["CreateExecution"]
+    assert MessageToDict(request.inputs) == {"given": "x", **dict.fromkeys(asked, "n33dle")}
+    assert servers.requests["GetFlow"][0].revision == 4
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("--input", "date"), "--input: 'date' is not NAME=VALUE"),
-        (("--label", "=x"), "--label: '=x' is not NAME=VALUE"),
+        (("--label", "=x"), "--label: '=' is not NAME=VALUE"),
         (("--input", "a=1", "--input", "a=2"), "--input: 'a' is given twice"),
         (("--inputs", "nowhere.json"), "nowhere.json can't be read"),
+        (("--input", "a=@nowhere"), "--input: the file 'nowhere' for 'a' can't be read: No such file"),
+        (("--input-env", "a=NO_SUCH_VARIABLE"), "--input-env: there is no variable 'NO_SUCH_VARIABLE'"),
+        (("--input-env", "a=HOME", "--input", "a=1"), "--input-env: 'a' is given by --input, too"),
     ],
 )
 def test_words_that_are_no_inputs_are_wrong_use(

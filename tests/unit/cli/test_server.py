@@ -17,6 +17,7 @@ from tests.unit.cli.conftest import Farhand
         (("server", "worker"), "farhand.worker"),
         (("migrate",), "farhand.runtime.migrate"),
         (("admin", "bump-fences"), "farhand.scheduler.bump_fences"),
+        (("admin", "rotate-key"), "farhand.scheduler.rotate_key"),
     ],
 )
 def test_a_program_gets_all_that_follows_its_name(

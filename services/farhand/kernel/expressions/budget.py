@@ -5,11 +5,14 @@ in a row ever get the memory. The work is counted in characters and elements tha
 were looked at, so a rendering has an end in time as well.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from farhand.kernel.expressions.errors import ExpressionError, VariablesTooDeep
+
+Seen = Callable[[frozenset[tuple[str, ...]], str], None]
+"""Hears the paths that an expression names, and the text that it came to."""
 
 LIMIT = 256 * 1024  # characters of one value, bytes of one rendered text
 WORK = 16 * 1024 * 1024  # what one rendering may look at; a second or less
@@ -21,8 +24,10 @@ MOST_VARIABLES = 10  # that name one another in a row
 class Budget:
     """What is left for one rendering, which may be of many texts."""
 
-    def __init__(self, limit: int = LIMIT, work: int = WORK) -> None:
+    def __init__(self, limit: int = LIMIT, work: int = WORK, seen: Seen | None = None) -> None:
+        """`seen` hears what each expression came to, those of variables, too."""
         self.limit = limit
+        self.seen = seen
         self._work = work
         self._variables = 0
 

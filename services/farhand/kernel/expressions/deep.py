@@ -3,18 +3,19 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from farhand.kernel.expressions.budget import LIMIT, Budget
+from farhand.kernel.expressions.budget import LIMIT, Budget, Seen
 from farhand.kernel.expressions.errors import ExpressionError
 from farhand.kernel.expressions.template import is_template, render
 
 
-def render_deep(value: Any, scope: Mapping[str, Any], *, limit: int = LIMIT) -> Any:
+def render_deep(value: Any, scope: Mapping[str, Any], *, limit: int = LIMIT, seen: Seen | None = None) -> Any:
     """The value with every text in it rendered; keys stay as they are, and so do texts without expressions.
 
-    `limit`: bytes of one text; all together may have four times that, and share one budget of work.
+    `limit`: bytes of one text; all together may have four times that, and share one budget of work. `seen` hears
+    what each expression came to.
     Raises ExpressionError, which says where: `env.GREETING: …`.
     """
-    budget = Budget(limit)
+    budget = Budget(limit, seen=seen)
     left = 4 * limit
 
     def walk(value: Any, path: str) -> Any:

@@ -45,6 +45,8 @@ class Template:
         size = 0
         for part in self.parts:
             made.append(part if isinstance(part, str) else text_of(part.value(scope, budget), budget))
+            if budget.seen is not None and not isinstance(part, str):
+                budget.seen(part.names, made[-1])
             size += len(made[-1])
             if size > budget.limit:
                 break

@@ -14,7 +14,7 @@ comes with the extra `server`; workers and the CLI never import this package.
 
 from farhand.kernel.flow.declarations import Declaration, Declares, around, of_flow
 from farhand.kernel.flow.defaults import effective, inherit, inherit_all, inherit_trigger
-from farhand.kernel.flow.inputs import check_inputs
+from farhand.kernel.flow.inputs import check_inputs, part_secrets, secret_names
 from farhand.kernel.flow.levels import levels, wait_timeout
 from farhand.kernel.flow.model import (
     CONTROL,
@@ -81,7 +81,9 @@ __all__ = [
     "json_schema",
     "levels",
     "of_flow",
+    "part_secrets",
     "read_flow",
     "read_plugin_defaults",
+    "secret_names",
     "wait_timeout",
 ]

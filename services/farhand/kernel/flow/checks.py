@@ -15,7 +15,7 @@ from farhand.kernel.expressions import ExpressionError, is_template, parse, temp
 from farhand.kernel.flow.declarations import FLOW, Declaration
 from farhand.kernel.flow.defaults import TASKS_ALONE, Inheritance, matches
 from farhand.kernel.flow.inputs import check_default, check_values
-from farhand.kernel.flow.model import CONTROL, Flow, Input, PluginDefault, Task, Trigger
+from farhand.kernel.flow.model import CONTROL, Flow, Input, InputType, PluginDefault, Task, Trigger
 from farhand.kernel.flow.problem import Problem, Severity
 from farhand.kernel.flow.source import MOST_PROBLEMS, Path, Source, path_text
 from farhand.kernel.flow.templates import TemplateCheck, circle_of
@@ -124,9 +124,12 @@ class Checks:
             self._trigger_templates(path, trigger)
         self._texts(templates, ("workerGroup", "key"), at_scheduler=True)
         self._variables(templates)
+        self._labels(templates)
         for index in self._defaults:
             self._group(("pluginDefaults", index, "values"), at(self._data, ("pluginDefaults", index, "values")))
-            self._texts(templates, ("pluginDefaults", index, "values"), at_scheduler=False)
+            for name in self._defaults[index].values.written:
+                place = ("pluginDefaults", index, "values", name)
+                self._texts(templates, place, at_scheduler=name == "workerGroup")
             self._useful(("pluginDefaults", index, "type"), self._defaults[index].type)
 
     def _tell(self, path: Path, message: str, severity: Severity = Severity.ERROR, *, key: bool = False) -> None:
@@ -266,11 +269,16 @@ class Checks:
         except ValidationError:
             return
         rendered = {name for name, value in given.items() if next(templates_of(value), None) is not None}
-        for violation in check_values(known, given):
-            name = violation.path.removeprefix("inputs.")
-            if name not in rendered:
+        wrong = {each.path.removeprefix("inputs."): each.description for each in check_values(known, given)}
+        secrets = {each.id: each for each in known if each.type is InputType.SECRET}
+        for name in sorted(secrets.keys() & given.keys() | {name for name in secrets if name in wrong}):
+            wrong[name] = (
+                "is a secret, which a trigger can't give: whoever may read the flow would read it. Let it be "
+                "`required: false`, or start the flow by `farhand execution create`"
+            )
+        for name, text in wrong.items():
+            if name not in rendered or name in secrets:
                 there = at(trigger, ("inputs", name)) is not None
-                text = violation.description
                 self._tell((*path, "inputs", name), text if there else f"the input {shown(name)} {text}", key=there)
 
     def _tell_property(self, path: Path, where: Path, message: str, type_name: str, is_name: bool) -> None:
@@ -337,6 +345,12 @@ class Checks:
         for name in trigger.keys() - _COMMON_TO_TRIGGERS:
             check = TemplateCheck.of_trigger(self._data, "response") if name == "responseCondition" else flow
             self._texts(check, (*path, name), at_scheduler=False)
+
+    def _labels(self, check: TemplateCheck) -> None:
+        """A secret can't stand there, though nothing is rendered."""
+        for path, text in self._found_templates(("labels",)):
+            for message in check.secrets_in(text):
+                self._tell(path, message)
 
     def _texts(
         self, check: TemplateCheck, path: Path, *, at_scheduler: bool, around: Collection[str] = CONTROL

@@ -2,7 +2,8 @@
 
 A text is taken for every type, for that is what `--input size=5` gives; of a JSON or
 ARRAY it is the JSON text, so that a JSON that is a text itself comes in quotes. Values
-are JSON afterwards: dates and durations stay texts, dates in one form.
+are JSON afterwards: dates and durations stay texts, dates in one form. A SECRET's value
+is in no violation; `part_secrets` takes it out of what is kept and shown.
 """
 
 import math
@@ -19,6 +20,7 @@ from farhand.kernel.flow.model import LONGEST_DURATION, Flow, Input, InputType, 
 from farhand.kernel.flow.source import Path, path_text
 from farhand.kernel.kinds import kind
 from farhand.kernel.names import near_matches, shown
+from farhand.kernel.secrets import MASK, why_no_secret
 
 MOST_TOLD = 20  # values of a SELECT that a message lists, and items of an ARRAY of which it is told what is wrong
 _INTEGER = re.compile(r"[-+]?[0-9]{1,20}")
@@ -77,7 +79,12 @@ def _checked(inputs: Sequence[Input], given: Mapping[str, Any]) -> tuple[dict[st
 
 def check_default(of: Input) -> list[tuple[Path, str]]:
     """What is wrong with an input's own default, and with which item of it."""
-    return [] if of.defaults is None else _converted(of, of.defaults)[1]
+    if of.defaults is None:
+        return []
+    if of.type is InputType.SECRET:
+        why = "must not be there: whoever may read the flow would read the secret. It is given to each execution"
+        return [((), why)]
+    return _converted(of, of.defaults)[1]
 
 
 def _converted(of: Input, value: Any) -> tuple[Any, list[tuple[Path, str]]]:
@@ -99,6 +106,18 @@ def _converted(of: Input, value: Any) -> tuple[Any, list[tuple[Path, str]]]:
         return None, [((), str(error))]
 
 
+def secret_names(flow: Flow) -> frozenset[str]:
+    """The ids of the flow's SECRET inputs."""
+    return frozenset(each.id for each in flow.inputs if each.type is InputType.SECRET)
+
+
+def part_secrets(flow: Flow, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Checked values in two: all inputs as they are kept and shown, with MASK for each secret that is there, and the
+    secrets by their names. One that is masked already is no secret any more."""
+    there = {name: value for name in secret_names(flow) if (value := values.get(name)) is not None}
+    return {**values, **dict.fromkeys(there, MASK)}, {name: text for name, text in there.items() if text != MASK}
+
+
 _WANTED: Mapping[InputType, str] = {
     InputType.STRING: "a text",
     InputType.INT: "a whole number",
@@ -108,6 +127,8 @@ _WANTED: Mapping[InputType, str] = {
     InputType.DURATION: "a duration such as PT1M30S",
     InputType.JSON: "JSON",
     InputType.ARRAY: "a JSON list such as [1, 2]",
+    InputType.SECRET: "a secret text, which `farhand execution create` takes by --input NAME=@FILE, by --input-env, "
+    "or asks for",
 }
 
 
@@ -231,6 +252,13 @@ def _array(of: Input, value: Any) -> list[Any]:
     return made
 
 
+def _secret(value: Any) -> str:
+    if why := why_no_secret(value):
+        raise _Wrong(why)
+    text: str = value
+    return text
+
+
 _CONVERSIONS: Mapping[InputType, Callable[[Any], Any]] = {
     InputType.STRING: _string,
     InputType.INT: _int,
@@ -239,5 +267,6 @@ _CONVERSIONS: Mapping[InputType, Callable[[Any], Any]] = {
     InputType.DATETIME: _datetime,
     InputType.DURATION: _duration,
     InputType.JSON: _json,
+    InputType.SECRET: _secret,
 }
 """Of the types of which nothing more needs to be known."""

@@ -439,6 +439,7 @@ class InputType(StrEnum):
     SELECT = "SELECT"
     JSON = "JSON"
     ARRAY = "ARRAY"
+    SECRET = "SECRET"
 
 
 class ItemType(StrEnum):
@@ -453,22 +454,11 @@ class ItemType(StrEnum):
     JSON = "JSON"
 
 
-_INPUTS_NOT_YET = ("SECRET",)
-
-
-def _input_type(name: Any) -> Any:
-    if name in _INPUTS_NOT_YET:
-        raise ValueError(f"{name} is not there yet; there are {', '.join(InputType)}")
-    return name
-
-
 class Input(Part):
     """A value that an execution is given."""
 
     id: Id = Field(description="Its name: {{ inputs.name }}.")
-    type: Annotated[InputType, Field(strict=False), BeforeValidator(_input_type)] = Field(
-        description="What values it takes."
-    )
+    type: Annotated[InputType, Field(strict=False)] = Field(description="What values it takes.")
     required: bool = Field(True, description="An execution without it is refused, unless there are defaults.")
     defaults: Any = Field(None, description="The value where none is given.")
     description: Text | None = Field(None, description="For people.")

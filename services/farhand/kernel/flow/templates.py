@@ -1,6 +1,7 @@
 """Expressions, looked at when a flow is saved: whether they can be read, and whether what they name can be there.
 
-What can't be read stops the save. A name that nothing will ever define is a
+What can't be read stops the save, and so does a secret where the scheduler renders,
+since it keeps and shows what comes of it. A name that nothing will ever define is a
 warning, since `default` may stand behind it.
 """
 
@@ -8,10 +9,11 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from farhand.kernel.expressions import ExpressionError, parse
-from farhand.kernel.flow.model import CONTROL, FOR_EACH
+from farhand.kernel.flow.model import CONTROL, FOR_EACH, InputType
 from farhand.kernel.flow.problem import Severity
 from farhand.kernel.flow.source import path_text
 from farhand.kernel.names import near_matches
+from farhand.kernel.secrets import names_secret, variables_with
 
 _OPEN = frozenset({"labels", "trigger", "envs", "parent", "parents"})  # what they hold is known when they are rendered
 _FIXED: Mapping[str, Collection[str]] = {
@@ -25,10 +27,19 @@ _FIXED: Mapping[str, Collection[str]] = {
 class TemplateCheck:
     """Knows what some of a flow's expressions can name."""
 
-    def __init__(self, there: Mapping[str, Collection[str]], open: Collection[str]) -> None:
-        """`there`: names and what is below them; `open`: those of which that is not known."""
+    def __init__(
+        self,
+        there: Mapping[str, Collection[str]],
+        open: Collection[str],
+        secrets: Collection[str] = (),
+        variables: Collection[str] = (),
+    ) -> None:
+        """`there`: names and what is below them; `open`: those of which that is not known; `secrets`: inputs that are
+        secret; `variables`: those that name them."""
         self._there = there
         self._open = open
+        self._secrets = secrets
+        self._variables = variables
 
     @classmethod
     def of_tasks(cls, data: Mapping[str, Any], task_ids: Collection[str]) -> "TemplateCheck":
@@ -39,7 +50,10 @@ class TemplateCheck:
             for item in (inputs if isinstance(inputs, list) else [])
             if isinstance(item, dict) and isinstance(item.get("id"), str)
         ]
-        return cls({**_FIXED, "inputs": ids, "vars": _variables(data), "outputs": task_ids}, _OPEN)
+        secrets, variables = _secrets(data), data.get("variables")
+        reaching = variables_with(variables, secrets) if secrets and isinstance(variables, dict) else ()
+        there = {**_FIXED, "inputs": ids, "vars": _variables(data), "outputs": task_ids}
+        return cls(there, _OPEN, secrets, reaching)
 
     @classmethod
     def of_trigger(cls, data: Mapping[str, Any], *also: str) -> "TemplateCheck":
@@ -59,9 +73,26 @@ class TemplateCheck:
         except ExpressionError as error:
             yield error.message, Severity.ERROR
             return
+        if at_scheduler:
+            yield from ((message, Severity.ERROR) for message in self._secrets_among(named))
         for name in sorted(named if names else ()):
             if why := self._why_not(name, at_scheduler) or _why_not_there(name, around):
                 yield why, Severity.WARNING
+
+    def secrets_in(self, text: str) -> list[str]:
+        """What is wrong with a text that is kept and shown and names secrets, whether or not it is ever rendered."""
+        try:
+            return self._secrets_among(parse(text).names)
+        except ExpressionError:
+            return []
+
+    def _secrets_among(self, names: Collection[tuple[str, ...]]) -> list[str]:
+        found = {name[:2] for name in names if len(name) > 1 and names_secret(name, self._secrets, self._variables)}
+        return [
+            f"`{path_text(name)}` {'is' if name[0] == 'inputs' else 'holds'} a secret, and what is made of this is "
+            "kept and shown; only the properties of tasks that run on workers may name it"
+            for name in sorted(found)
+        ]
 
     def _why_not(self, name: tuple[str, ...], at_scheduler: bool) -> str:
         root = name[0]
@@ -88,6 +119,16 @@ def _why_not_there(name: tuple[str, ...], around: Collection[str]) -> str:
 def _variables(data: Mapping[str, Any]) -> list[str]:
     variables = data.get("variables")
     return list(variables) if isinstance(variables, dict) else []
+
+
+def _secrets(data: Mapping[str, Any]) -> frozenset[str]:
+    """The ids of a flow's SECRET inputs."""
+    inputs = data.get("inputs")
+    return frozenset(
+        item["id"]
+        for item in (inputs if isinstance(inputs, list) else [])
+        if isinstance(item, dict) and item.get("type") == InputType.SECRET and isinstance(item.get("id"), str)
+    )
 
 
 def _hint(name: str, there: Collection[str]) -> str:

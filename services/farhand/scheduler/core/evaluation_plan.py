@@ -103,6 +103,7 @@ class EvaluationPlan:
             trigger.properties,
             {**self.named, "trigger": about},
             USUAL_TIMEOUT if trigger.timeout is None else _span(trigger.timeout),
+            holds_secrets=False,  # triggers name none: kernel.flow refuses it
         )
 
 

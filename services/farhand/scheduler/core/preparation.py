@@ -48,12 +48,14 @@ from farhand.kernel.flow import (
     inherit_all,
     levels,
     of_flow,
+    secret_names,
     wait_timeout,
 )
 from farhand.kernel.flow.model import MOST_ROUNDS, OnWorkerLost
 from farhand.kernel.kinds import kind
 from farhand.kernel.names import check_group_key, group_key, shown
 from farhand.kernel.resolution import Resolved, resolve
+from farhand.kernel.secrets import MASK
 from farhand.scheduler.core.declared import Declared, Placement, Tenant, usable_group
 from farhand.scheduler.core.flow_outline import Place, outline
 from farhand.scheduler.core.task_run import Refused, RunId
@@ -106,6 +108,7 @@ class Prepared:
     properties: Mapping[str, Any]  # templates as they were written
     context: Mapping[str, Any]  # Task.context
     timeout: timedelta | None  # from its start on the worker; None: no bound
+    holds_secrets: bool  # in the context stands MASK for secrets, which go to the worker beside it
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +130,13 @@ class FlowPlan:
     """With the plugin defaults merged into its tasks: what `step` walks over."""
     places: Mapping[str, Place]
     """Of all its tasks, by id."""
+    secrets: frozenset[str]
+    """Its inputs that are secret. Here they are masked, whatever is rendered."""
 
     def __init__(self, flow: Flow, outer: Sequence[Declaration]) -> None:
         self._declarations = [of_flow(flow), *outer]
         self._written = outline(flow)
+        self.secrets = secret_names(flow)
         self._wrong: dict[str, str] = {}  # tasks that what they inherit makes no task of any more, and why
         try:
             self.flow = inherit_all(flow, outer)
@@ -244,6 +250,8 @@ def prepare(plan: FlowPlan, facts: Facts, declared: Declared) -> Prepared | Refu
     placement = place_rendered(key, resolved, facts.tenant, declared)
     if isinstance(placement, Refused):
         return placement
+    context = select(scope, planned.there)
+    inputs = context.get("inputs", {})
     return Prepared(
         placement,
         resolved.key_level,
@@ -252,8 +260,9 @@ def prepare(plan: FlowPlan, facts: Facts, declared: Declared) -> Prepared | Refu
         1 if task.on_worker_lost is OnWorkerLost.FAIL else MAX_DELIVERIES,
         task.type,
         task.properties,
-        select(scope, planned.there),
+        context,
         planned.timeout,
+        any(inputs.get(name) == MASK for name in plan.secrets),
     )
 
 

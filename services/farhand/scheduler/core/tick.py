@@ -7,7 +7,7 @@ from typing import Any
 
 from farhand.kernel.errors import Violation
 from farhand.kernel.expressions import ExpressionError, render_deep
-from farhand.kernel.flow import Flow, check_inputs
+from farhand.kernel.flow import Flow, check_inputs, part_secrets
 from farhand.scheduler.core.trigger import Tick, previous
 from farhand.scheduler.core.trigger_plan import SchedulePlan, TriggerPlan
 
@@ -57,4 +57,9 @@ def inputs_of(
             inputs = {**render_deep(dict(plan.inputs), scope, limit=INPUTS_LIMIT), **given}
         except ExpressionError as error:
             return {}, [Violation("inputs", f"can't be rendered: {error.message}")]
-    return check_inputs(flow, inputs)
+    values, wrong = check_inputs(flow, inputs)
+    secrets = sorted(part_secrets(flow, values)[1])
+    return values, wrong + [
+        Violation(f"inputs.{name}", "is a secret; what a trigger gives is kept and shown, so it can't give one")
+        for name in secrets
+    ]

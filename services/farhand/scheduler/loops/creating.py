@@ -10,17 +10,18 @@ bound how many of their executions run are locked here (`store/places.sql`).
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from asyncpg import Connection
 
-from farhand.kernel.flow import Flow
+from farhand.kernel.flow import Flow, part_secrets
 from farhand.runtime.crash_points import reach
 from farhand.runtime.telemetry import announce_span
 from farhand.scheduler.core.execution import ExecutionState
 from farhand.scheduler.core.places import Entry, enter, limit_of, why_not
+from farhand.scheduler.loops.secret_inputs import SecretInputs
 from farhand.scheduler.store.executions import NewExecution, create_execution, keep_flow
 from farhand.scheduler.store.places import FlowName, count_places, give_places, hold_limit, take_place
 
@@ -35,7 +36,7 @@ class Creation:
     flow: Flow
     revision: int
     definition: str  # the flow's, as the registry gave it
-    inputs: Mapping[str, Any]  # as check_inputs gave them
+    inputs: Mapping[str, Any] = field(repr=False)  # as check_inputs gave them, with secrets as they are
     labels: Mapping[str, str]  # beside the flow's, which they win over
     trigger: Mapping[str, Any] | None = None  # what `trigger` is in its expressions; JSON
     parent: str = ""  # the traceparent that its trace goes on from
@@ -54,10 +55,13 @@ class StartedBy(NamedTuple):
     evaluation_job_key: int | None = None  # the evaluation that fired
 
 
-async def create(connection: Connection, key: int, creation: Creation) -> ExecutionState:
-    """Create it under a key that was allotted to it (`allot_execution_key`). Answers the state in which it is:
-    CREATED, and then it is due, or waits for its turn; FAILED or KILLED, where its flow's `concurrency` says so."""
+async def create(connection: Connection, key: int, creation: Creation, secrets: SecretInputs) -> ExecutionState:
+    """Create it under a key that was allotted to it (`allot_execution_key`), its secrets sealed. Answers the state in
+    which it is: CREATED, and then it is due, or waits for its turn; FAILED or KILLED, where its flow's `concurrency`
+    says so. Raises SecretsNeedKey."""
     flow = creation.flow
+    inputs, secret = part_secrets(flow, creation.inputs)
+    await secrets.seal(connection, creation.tenant, key, secret)
     flow_key = creation.flow_key or await _keep(connection, creation)
     ended, message = await _enter(connection, key, creation)
     await create_execution(
@@ -69,7 +73,7 @@ async def create(connection: Connection, key: int, creation: Creation) -> Execut
             flow.namespace,
             flow.id,
             creation.revision,
-            _json(creation.inputs),
+            _json(inputs),
             _json({**flow.labels, **creation.labels}),
             None if creation.trigger is None else _json(creation.trigger),
             creation.restart_of,

@@ -4,6 +4,9 @@ One claim loop per replica. A claim locks its group, takes the oldest jobs that 
 workers here may run, matches them to credit, commits, and only then sends them
 (design.md, rules 3, 5; Order). What committed without our hearing of it, because
 the connection broke, is found again by asking what our sessions hold.
+
+Secrets are opened for the frame that carries a job, and nowhere else. A job whose
+secrets can't be opened ends where it waits.
 """
 
 import asyncio
@@ -12,6 +15,8 @@ import logging
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from asyncpg import Connection, Record
+
 from farhand.kernel.errors import Unavailable
 from farhand.runtime.crash_points import reach
 from farhand.runtime.database import database_error
@@ -19,8 +24,9 @@ from farhand.scheduler.core.matching import Seat, closed_lanes, match
 from farhand.scheduler.loops import tracing
 from farhand.scheduler.loops.frames import Assignments, GoAway, GoAwayReason
 from farhand.scheduler.loops.group_commit import HotConnection
+from farhand.scheduler.loops.secret_inputs import UNREADABLE, Opened, SecretInputs
 from farhand.scheduler.loops.stream import Outstanding, Stream, Streams
-from farhand.scheduler.store.groups import Lane, lanes_of
+from farhand.scheduler.store.groups import EncodeLog, Ending, Lane, end_waiting, lanes_of
 from farhand.scheduler.store.queue import Claimed, assign, assigned_to, heads, living_seats, lock_for_claim
 from farhand.scheduler.store.tenant_quotas import running_limits
 
@@ -40,15 +46,21 @@ class Dispatch:
         self,
         connection: HotConnection,
         streams: Streams,
+        secrets: SecretInputs,
         *,
         writer: str,
+        encode_log: EncodeLog,
         on_assigned: Callable[[list[int]], None],
+        on_ended: Callable[[list[int]], None],
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._connection = connection
         self._streams = streams
+        self._secrets = secrets
         self._writer = writer
+        self._encode_log = encode_log
         self._on_assigned = on_assigned
+        self._on_ended = on_ended
         self._jitter = jitter
         self._due: set[str] = set()
         self._doubtful = False
@@ -160,16 +172,39 @@ class Dispatch:
             # A lane may have come since the lanes were read; its jobs are younger than the lock, so nothing that
             # is younger may go before the next look (P5).
             rows = [row for row in found if row["key"] <= newest]
-            matches = match([row["lane_id"] for row in rows], seats, limits)
-            if not matches:
-                return False
-            claimed = await assign(
-                connection, [rows[m.place] for m in matches], [m.session_id for m in matches], self._writer
-            )
+            opened = await self._opened(connection, [(row["secrets_of"], row["lane_id"]) for row in rows], lanes)
+            claimed: list[Claimed] = []
+            if not (ended := await self._end_unreadable(connection, rows, opened)):
+                matches = match([row["lane_id"] for row in rows], seats, limits)
+                if not matches:
+                    return False
+                claimed = await assign(
+                    connection, [rows[m.place] for m in matches], [m.session_id for m in matches], self._writer
+                )
+        if ended:
+            self._on_ended(ended)
+            return True  # the others, with the next claim
         reach("claim committed")
-        self._send(claimed, lanes, streams)
+        self._send(_with_secrets(claimed, opened), lanes, streams)
         reach("assignments sent")
         return len(found) >= count or sum(len(row["task"]) for row in found) >= CLAIM_BYTES // 2
+
+    async def _opened(
+        self, connection: Connection, jobs: Iterable[tuple[int | None, int]], lanes: Mapping[int, Lane]
+    ) -> Opened:
+        """The secrets of executions, for their jobs, given as (execution or None, lane)."""
+        tenants = {execution: lanes[lane].tenant for execution, lane in jobs if execution is not None}
+        return await self._secrets.open(connection, tenants) if tenants else {}
+
+    async def _end_unreadable(self, connection: Connection, rows: Sequence[Record], opened: Opened) -> list[int]:
+        """End those of the waiting jobs whose secrets can't be opened. In the claim's transaction: they were there
+        to be claimed, so nobody else has them. Answers their keys."""
+        ended: list[int] = []
+        for row in rows:
+            if isinstance(why := opened.get(row["secrets_of"]), str):
+                ending = Ending("FAILED", UNREADABLE, why, self._encode_log(why))
+                ended += await end_waiting(connection, [(row["lane_id"], row["key"])], ending, self._writer)
+        return ended
 
     def _send(self, claimed: Sequence[Claimed], lanes: Mapping[int, Lane], streams: Mapping[int, Stream]) -> None:
         """Send jobs to the very streams that they were assigned to: a newer one of the same session has settled
@@ -200,9 +235,21 @@ class Dispatch:
         lanes: dict[int, Lane] = {}
         for group in {streams[job.session_id].group_uid for job in unsent}:
             lanes |= {lane.id: lane for lane in await lanes_of(connection, group)}
+        opened = await self._opened(connection, [(job.secrets_of, job.lane_id) for job in unsent], lanes)
         self._doubtful = False
         for stream in {streams[job.session_id] for job in unsent}:
             # Nothing may follow a drain_ack (P8) or a go_away; what a worker never got, its next hello tells.
             if stream.draining or stream.leaving:
                 stream.outbox.close(AGAIN)
-        self._send(unsent, lanes, streams)
+        self._send(_with_secrets(unsent, opened), lanes, streams)
+
+
+def _with_secrets(jobs: Sequence[Claimed], opened: Opened) -> list[Claimed]:
+    """The jobs with the secrets of their executions. One whose secrets can't be opened any more is left out: what its
+    worker never got goes back to its place, and the next claim ends it."""
+    ready: list[Claimed] = []
+    for job in jobs:
+        secrets = {} if job.secrets_of is None else opened.get(job.secrets_of, {})
+        if not isinstance(secrets, str):
+            ready.append(job._replace(secrets=secrets) if secrets else job)
+    return ready

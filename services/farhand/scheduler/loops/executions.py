@@ -10,13 +10,13 @@ import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import asyncpg
 
 from farhand.kernel.errors import InvalidArgument, Unavailable
-from farhand.kernel.flow import Flow, check_inputs
+from farhand.kernel.flow import Flow, check_inputs, part_secrets
 from farhand.runtime.crash_points import reach
 from farhand.runtime.database import database_error
 from farhand.scheduler.core.execution import FINAL, ExecutionState
@@ -24,6 +24,7 @@ from farhand.scheduler.loops.changes import Changes, ExecutionWatch
 from farhand.scheduler.loops.creating import Creation, create
 from farhand.scheduler.loops.execution_requests import ExecutionRequest, recall, remember
 from farhand.scheduler.loops.flow_source import FetchedFlow
+from farhand.scheduler.loops.secret_inputs import SecretInputs
 from farhand.scheduler.store.executions import (
     allot_execution_key,
     ask_kill,
@@ -58,7 +59,7 @@ class Order:
     namespace: str
     flow_id: str
     revision: int  # 0: the newest
-    inputs: Mapping[str, Any]
+    inputs: Mapping[str, Any] = field(repr=False)
     labels: Mapping[str, str]
     parent: str  # a traceparent, or empty
 
@@ -66,18 +67,21 @@ class Order:
 class Executions:
     """See the module."""
 
-    def __init__(self, pool: asyncpg.Pool, flows: FlowSource, changes: Changes, listener: Listener) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool, flows: FlowSource, changes: Changes, listener: Listener, secrets: SecretInputs
+    ) -> None:
         self._pool = pool
         self._flows = flows
+        self._secrets = secrets
         self._changes = changes
         self._listener = listener
         self._flows_by_digest: OrderedDict[bytes, Flow] = OrderedDict()
 
     async def create(self, order: Order) -> int:
         """The key of the execution, which is durable. Raises InvalidArgument with a violation for each wrong input,
-        NotFound, RequestIdReused, Unavailable."""
+        NotFound, RequestIdReused, SecretsNeedKey, Unavailable."""
         try:
-            if (known := await recall(self._pool, order.request)) is not None:
+            if (known := await recall(self._pool, order.request, self._secrets)) is not None:
                 return known
             fetched = await self._flows.get(order.request.tenant, order.namespace, order.flow_id, order.revision)
             key, new = await self._create(order, fetched)
@@ -99,9 +103,11 @@ class Executions:
         )
         async with self._pool.acquire() as connection, connection.transaction():
             key = await allot_execution_key(connection)
-            if (known := await remember(connection, order.request, key)) != key:
+            if (
+                known := await remember(connection, order.request, key, part_secrets(flow, inputs)[1], self._secrets)
+            ) != key:
                 return known, False
-            await create(connection, key, creation)
+            await create(connection, key, creation, self._secrets)
         return key, True
 
     def _parsed(self, digest: bytes, definition: str) -> Flow:

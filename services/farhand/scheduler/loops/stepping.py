@@ -346,6 +346,7 @@ class Stepping:
             one.locked.namespace,
             traceparent if traceparent and sampled(traceparent) else None,
             task,
+            one.key if prepared.holds_secrets else None,
         )
         one.queued(run, Queued(job, prepared))
 

@@ -124,7 +124,8 @@ class TriggerOrders:
             new = begin_backfill(schedule.cron, before, start, window_end)
             if new.next_at is not None:
                 await _check_inputs(connection, locked, plan, schedule, Tick(new.next_at, new.number), inputs)
-            await note_backfill(connection, key, new, _json(inputs), _json(labels))
+            # Where nothing is to be started, nobody has looked at the inputs, and none is kept.
+            await note_backfill(connection, key, new, _json(inputs if new.next_at else {}), _json(labels))
             return replace(locked.state, backfill=new)
 
         try:

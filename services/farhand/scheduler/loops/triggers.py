@@ -30,6 +30,7 @@ from farhand.scheduler.loops.creating import Creation, StartedBy, create
 from farhand.scheduler.loops.evaluations import Evaluated, Evaluations, tell
 from farhand.scheduler.loops.firing import Firing, InputsRefused, KeptFlow, Looking
 from farhand.scheduler.loops.group_commit import DEADLOCKS, HotConnection
+from farhand.scheduler.loops.secret_inputs import NO_SECRETS
 from farhand.scheduler.loops.stepping import LanesMissing
 from farhand.scheduler.loops.waiting import Waiting
 from farhand.scheduler.store.executions import read_definitions
@@ -219,7 +220,7 @@ class Triggers:
                     one.result, one.message = Result.FAILED, str(error)
         keys = await allot_execution_keys(connection, len(creations))
         for key, (one, creation) in zip(keys, creations, strict=True):
-            await create(connection, key, creation)
+            await create(connection, key, creation, NO_SECRETS)
             one.started.append(key)
         while len(self._flows) > KEPT:
             self._flows.popitem(last=False)

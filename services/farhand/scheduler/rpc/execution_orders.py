@@ -1,6 +1,7 @@
 """What a client may ask an execution to be, checked before the registry is asked for its flow."""
 
 import hashlib
+from collections.abc import Collection
 
 from google.protobuf.struct_pb2 import Struct
 
@@ -11,6 +12,7 @@ from farhand.api.scheduler.v1.execution_service_pb2 import (
 )
 from farhand.kernel.errors import InvalidArgument, Violation
 from farhand.kernel.names import DEFAULT_TENANT, check_namespace, check_tenant, check_text, shown
+from farhand.kernel.secrets import MASK
 from farhand.runtime.security import Identity
 from farhand.runtime.wire import plain
 from farhand.scheduler.core.execution_record import ExecutionRecord
@@ -79,12 +81,19 @@ def read_replay(request: ReplayExecutionRequest, of: ExecutionRecord, traceparen
 def _remembered(
     tenant: str, request: CreateExecutionRequest | RestartExecutionRequest | ReplayExecutionRequest
 ) -> ExecutionRequest:
-    if not request.request_id:
-        return ExecutionRequest(tenant, "", b"")
     # What was remembered before there was another method than CreateExecution has no name before it.
     name = b"" if isinstance(request, CreateExecutionRequest) else request.DESCRIPTOR.name.encode() + b"\0"
-    body = request.SerializeToString(deterministic=True)
-    return ExecutionRequest(tenant, request.request_id, hashlib.sha256(name + body).digest())
+    inputs = {} if isinstance(request, RestartExecutionRequest) else plain(request.inputs)
+
+    def body_hash(without: Collection[str]) -> bytes:
+        body = type(request)()
+        body.CopyFrom(request)  # type: ignore[arg-type]
+        if not isinstance(body, RestartExecutionRequest):
+            for secret in inputs.keys() & without:
+                body.inputs.fields[secret].string_value = MASK
+        return hashlib.sha256(name + body.SerializeToString(deterministic=True)).digest()
+
+    return ExecutionRequest(tenant, request.request_id, inputs, body_hash)
 
 
 def check_labels(path: str, labels: dict[str, str]) -> list[Violation]:

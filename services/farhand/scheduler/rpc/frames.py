@@ -1,11 +1,12 @@
 """Frames of the worker stream in their wire form. A frame on the wire is at most 1 MiB."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from farhand.api.types.v1.outcome_pb2 import OutcomeState
 from farhand.api.types.v1.task_pb2 import Task
 from farhand.api.worker.v1 import session_pb2 as pb
 from farhand.kernel.job_id import decode, encode
+from farhand.kernel.secrets import MASK
 from farhand.runtime import wire
 from farhand.scheduler.loops import frames
 from farhand.scheduler.store.queue import Completion
@@ -76,7 +77,9 @@ def _assignments(frame: frames.Assignments, epoch: int) -> Iterator[pb.ConnectRe
     part: list[pb.Assignment] = []
     size = 0
     for job, tenant in zip(frame.jobs, frame.tenants, strict=True):
-        added = len(job.task) + _ASSIGNMENT_OVERHEAD
+        task = Task.FromString(job.task)
+        secrets = _named_secrets(task, job.secrets)
+        added = len(job.task) + _ASSIGNMENT_OVERHEAD + sum(len(text.encode()) for text in secrets.values())
         if part and size + added > FRAME_BYTES:
             yield pb.ConnectResponse(assignments=pb.Assignments(epoch=epoch, assignments=part))
             part, size = [], 0
@@ -84,14 +87,23 @@ def _assignments(frame: frames.Assignments, epoch: int) -> Iterator[pb.ConnectRe
             pb.Assignment(
                 job_id=encode(job.key),
                 fence=job.fence,
-                task=Task.FromString(job.task),
+                task=task,
                 tenant=tenant,
                 traceparent=job.traceparent or "",
+                secret_inputs=secrets,
             )
         )
         size += added
     if part:
         yield pb.ConnectResponse(assignments=pb.Assignments(epoch=epoch, assignments=part))
+
+
+def _named_secrets(task: Task, secrets: Mapping[str, str]) -> dict[str, str]:
+    """Of its execution's secrets those that the task names: in its context a mask stands for them."""
+    if not secrets or "inputs" not in task.context.fields:
+        return {}
+    named = task.context.fields["inputs"].struct_value.fields
+    return {name: text for name, text in secrets.items() if name in named and named[name].string_value == MASK}
 
 
 _STATE = {

@@ -7,6 +7,7 @@ is given (the hot loops own one each), or, where it says so, inside the caller's
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import NamedTuple
 
 from asyncpg import Connection, Record
@@ -28,10 +29,11 @@ class NewJob(NamedTuple):
     namespace: str | None
     traceparent: str | None
     task: bytes
+    secrets_of: int | None = None  # the execution of whose secrets the task names some
 
 
 class Claimed(NamedTuple):
-    """A job that was assigned."""
+    """A job that was assigned. `secrets`: those of its execution, once they were opened."""
 
     key: int
     fence: int
@@ -42,6 +44,8 @@ class Claimed(NamedTuple):
     created_at: datetime
     assigned_at: datetime
     killing: bool = False
+    secrets_of: int | None = None
+    secrets: Mapping[str, str] = MappingProxyType({})
 
 
 class Completion(NamedTuple):
@@ -109,6 +113,7 @@ async def insert_jobs(
         [job.namespace for job in jobs],
         [job.traceparent for job in jobs],
         [job.task for job in jobs],
+        [job.secrets_of for job in jobs],
         writer,
     )
 
@@ -147,7 +152,8 @@ async def living_seats(connection: Connection, sessions: Mapping[int, int]) -> s
 
 
 async def heads(connection: Connection, lanes: Sequence[int], count: int, size: int) -> list[Record]:
-    """The oldest waiting jobs of these lanes, in queue order: lane_id, key, task, traceparent, created_at."""
+    """The oldest waiting jobs of these lanes, in queue order: lane_id, key, task, traceparent, created_at,
+    secrets_of."""
     return list(await connection.fetch(SQL["heads"], lanes, count, size))
 
 
@@ -167,6 +173,7 @@ async def assign(connection: Connection, rows: Sequence[Record], sessions: Seque
             row["traceparent"],
             row["created_at"],
             found[row["key"]]["assigned_at"],
+            secrets_of=row["secrets_of"],
         )
         for row, session in zip(rows, sessions, strict=True)
         if row["key"] in found
@@ -186,6 +193,7 @@ async def assigned_to(connection: Connection, sessions: Sequence[int]) -> list[C
             row["created_at"],
             row["assigned_at"],
             row["killing"],
+            row["secrets_of"],
         )
         for row in await connection.fetch(SQL["assigned_to"], sessions)
     ]

@@ -90,16 +90,17 @@ SELECT body_hash, keys, refusals FROM scheduler.request WHERE tenant = $1 AND re
 
 -- name: insert_jobs
 WITH r AS MATERIALIZED (
-    SELECT * FROM unnest($1::bigint[], $2::int[], $3::text[], $4::smallint[], $5::text[], $6::text[], $7::bytea[])
-        AS r(key, lane_id, fallback, max_deliveries, namespace, traceparent, task)
+    SELECT * FROM unnest($1::bigint[], $2::int[], $3::text[], $4::smallint[], $5::text[], $6::text[], $7::bytea[],
+                         $8::bigint[])
+        AS r(key, lane_id, fallback, max_deliveries, namespace, traceparent, task, secrets_of)
 ), jobs AS (
-    INSERT INTO scheduler.job (key, lane_id, fallback, max_deliveries, namespace, traceparent, task)
-    SELECT key, lane_id, fallback::"char", max_deliveries, namespace, traceparent, task FROM r
+    INSERT INTO scheduler.job (key, lane_id, fallback, max_deliveries, namespace, traceparent, task, secrets_of)
+    SELECT key, lane_id, fallback::"char", max_deliveries, namespace, traceparent, task, secrets_of FROM r
 ), waiting AS (
     INSERT INTO scheduler.queue (lane_id, key, fallback, lost) SELECT lane_id, key, fallback::"char", 0 FROM r
 )
 INSERT INTO scheduler.tally AS t (lane_id, writer, queued, live, ended)
-SELECT lane_id, $8, count(*), 0, 0 FROM r GROUP BY lane_id ORDER BY lane_id
+SELECT lane_id, $9, count(*), 0, 0 FROM r GROUP BY lane_id ORDER BY lane_id
 ON CONFLICT (lane_id, writer) DO UPDATE SET queued = t.queued + excluded.queued;
 
 -- name: live_seats
@@ -111,8 +112,8 @@ WHERE s.state = 'CONNECTED' AND NOT s.draining ORDER BY s.id FOR KEY SHARE OF s;
 -- name: heads
 -- The oldest jobs of these lanes, at most $2 of them and about $3 bytes, in queue order. Reads the head
 -- of each lane alone, so its cost does not grow with the queue.
-SELECT lane_id, key, task, traceparent, created_at FROM (
-    SELECT h.lane_id, h.key, j.task, j.traceparent, j.created_at,
+SELECT lane_id, key, task, traceparent, created_at, secrets_of FROM (
+    SELECT h.lane_id, h.key, j.task, j.traceparent, j.created_at, j.secrets_of,
            sum(octet_length(j.task)) OVER (ORDER BY h.key) - octet_length(j.task) AS bytes_before
     FROM (
         SELECT q.lane_id, q.key FROM unnest($1::int[]) AS l(id)
@@ -146,7 +147,7 @@ SELECT key, fence, assigned_at FROM born;
 -- name: assigned_to
 -- What these sessions hold, to find assignments that committed without our hearing of it.
 SELECT l.session_id, l.key, l.fence, l.lane_id, l.assigned_at, l.kill_at IS NOT NULL AS killing,
-       j.task, j.traceparent, j.created_at
+       j.task, j.traceparent, j.created_at, j.secrets_of
 FROM scheduler.live l JOIN scheduler.job j USING (key)
 WHERE l.session_id = ANY($1::bigint[]) ORDER BY l.key;
 

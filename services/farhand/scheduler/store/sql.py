@@ -8,7 +8,7 @@ log too.
 import re
 from importlib import resources
 
-_FILES = ("queue.sql", "executions.sql", "places.sql", "repeats.sql", "triggers.sql")
+_FILES = ("queue.sql", "executions.sql", "places.sql", "repeats.sql", "triggers.sql", "secrets.sql")
 
 
 def _load() -> dict[str, str]:

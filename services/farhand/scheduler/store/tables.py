@@ -75,6 +75,7 @@ job = Table(
     Column("namespace", Text),
     Column("traceparent", Text),
     Column("task", LargeBinary),
+    Column("secrets_of", BigInteger),
 )
 
 queue = Table(

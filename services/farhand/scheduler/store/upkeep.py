@@ -163,7 +163,7 @@ async def forget_execution(connection: Connection, execution: int) -> None:
     """Forget an execution that has no task runs any more, with the memory of its request."""
     async with connection.transaction():
         if _rows(await connection.execute(_FORGET_EXECUTION, execution)):
-            for table in ("step_due", "execution_request"):
+            for table in ("step_due", "execution_request", "secret_input"):
                 await connection.execute(f"DELETE FROM scheduler.{table} WHERE execution_key = $1", execution)
 
 

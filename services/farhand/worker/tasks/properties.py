@@ -94,8 +94,8 @@ def duration(path: str, value: Any, *, required: bool = False) -> list[Violation
     try:
         if value is not None and not math.isfinite(parse_duration(value)):
             return [Violation(path, "is too long")]
-    except ValueError as error:
-        return [Violation(path, str(error)[:200])]
+    except ValueError:
+        return [Violation(path, f"{shown(value)} is not a duration; write 90s, 2m30s, 1h or ISO-8601 such as PT1M30S")]
     return []
 
 

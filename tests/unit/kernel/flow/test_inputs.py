@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from farhand.kernel.flow import Flow, check_inputs
+from farhand.kernel.flow import Flow, check_inputs, part_secrets
 
 
 def a_flow(*inputs: dict[str, Any]) -> Flow:
@@ -179,3 +179,24 @@ def test_each_item_of_an_array_that_is_wrong_is_told() -> None:
     ]
     _, violations = check_inputs(flow, {"list": ["x"] * 25, "s": "a"})
     assert (len(violations), violations[-1].description) == (21, "has 5 more items that are wrong")
+
+
+@pytest.mark.parametrize("given", ["abc", "  abc  ", "", "n33dle\0", 12345678, ["n33dle"], {"n33dle": 1}, True])
+def test_what_is_no_secret_is_refused_without_being_told(given: Any) -> None:
+    values, [violation] = check_inputs(a_flow({"id": "x", "type": "SECRET"}), {"x": given})
+    assert (violation.path, values) == ("inputs.x", {"x": None})
+    assert "n33dle" not in violation.description and "12345678" not in violation.description
+
+
+def test_secrets_are_taken_out_of_what_is_kept() -> None:
+    flow = a_flow(
+        {"id": "token", "type": "SECRET"},
+        {"id": "pin", "type": "SECRET", "required": False},
+        {"id": "who", "type": "STRING"},
+    )
+    values, violations = check_inputs(flow, {"token": " s3cret ", "who": "ada"})
+    assert violations == []
+    kept, secrets = part_secrets(flow, values)
+    assert kept == {"token": "***", "pin": None, "who": "ada"}
+    assert secrets == {"token": " s3cret "}
+    assert part_secrets(flow, kept) == (kept, {})

@@ -346,7 +346,7 @@ def test_there_are_examples() -> None:
                 "line 8, column 5: inputs[4]: values are for SELECT, not for INT",
                 "line 9, column 5: inputs[5]: itemType is for ARRAY, not for JSON",
                 "line 10, column 19: inputs[6].type: 'SELEKT' is none of 'STRING', 'INT', 'FLOAT', 'BOOLEAN', "
-                "'DATETIME', 'DURATION', 'SELECT', 'JSON' or 'ARRAY'. Did you mean SELECT?",
+                "'DATETIME', 'DURATION', 'SELECT', 'JSON', 'ARRAY' or 'SECRET'. Did you mean SELECT?",
                 "line 11, column 36: inputs[7].itemType: 'SELECT' is none of 'STRING', 'INT', 'FLOAT', 'BOOLEAN', "
                 "'DATETIME', 'DURATION' or 'JSON'",
             ],
@@ -631,3 +631,82 @@ def test_an_unknown_property_of_a_map_inside_of_a_task_is_told() -> None:
     assert told(f"{HEAD}tasks: [{{id: x, {task}}}]") == [
         "line 3, column 77: tasks[0].options.allowFaild: is no property of options. Did you mean allowFailed?"
     ]
+
+
+SECRET = HEAD + "inputs: [{id: token, type: SECRET}]\n"
+KEPT = (
+    "is a secret, and what is made of this is kept and shown; only the properties of tasks that run on workers may "
+    "name it"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (
+            SECRET + f"tasks: [{{id: x, {LOG}, workerGroup: {{key: '{{{{ inputs.token }}}}'}}}}]",
+            "line 4, column 86: tasks[0].workerGroup.key",
+        ),
+        (
+            SECRET + f"workerGroup: {{key: \"{{{{ inputs['token'] | lower }}}}\"}}\ntasks: [{{id: x, {LOG}}}]",
+            "line 4, column 20: workerGroup.key",
+        ),
+        (
+            SECRET
+            + "tasks: [{id: i, type: io.kestra.plugin.core.flow.If, condition: '{{ inputs.token == 1 }}', "
+            + f"then: [{{id: x, {LOG}}}]}}]",
+            "line 4, column 65: tasks[0].condition",
+        ),
+        (
+            SECRET
+            + "pluginDefaults: [{type: io.kestra.plugin.core.log, values: "
+            + f"{{workerGroup: {{key: '{{{{ inputs.token }}}}'}}}}}}]\ntasks: [{{id: x, {LOG}}}]",
+            "line 4, column 80: pluginDefaults[0].values.workerGroup.key",
+        ),
+        (
+            SECRET + f"labels: {{a: 'x {{{{ inputs.token }}}}'}}\ntasks: [{{id: x, {LOG}}}]",
+            "line 4, column 13: labels.a",
+        ),
+    ],
+)
+def test_a_secret_is_not_named_where_the_scheduler_renders_or_keeps(text: str, place: str) -> None:
+    errors = [problem for problem in read(text).problems if problem.severity is Severity.ERROR]
+    assert [str(problem) for problem in errors] == [f"{place}: `inputs.token` {KEPT}"]
+
+
+def test_nor_is_a_variable_that_holds_one() -> None:
+    text = SECRET + "variables: {a: '{{ inputs.token }}', b: ['{{ vars.a }}'], c: x}\n"
+    text += f"tasks: [{{id: x, {LOG}, workerGroup: {{key: '{{{{ vars.b }}}}'}}}}]"
+    assert told(text) == [f"line 5, column 86: tasks[0].workerGroup.key: `vars.b` {KEPT.replace('is a', 'holds a', 1)}"]
+    assert told(text.replace("vars.b }}'}}", "vars.c }}'}}")) == []
+
+
+def test_the_properties_of_a_task_may_name_a_secret() -> None:
+    text = (
+        SECRET + "tasks: [{id: x, type: io.kestra.plugin.core.log.Log, message: '{{ inputs.token }} {{ inputs }}'}]\n"
+    )
+    text += "pluginDefaults: [{type: io.kestra.plugin.scripts, values: {env: {A: '{{ inputs.token }}'}}}]"
+    assert told(text) == []
+
+
+def test_a_secret_stands_in_no_flow() -> None:
+    text = HEAD + f"inputs: [{{id: a, type: SECRET, defaults: n33dle}}]\ntasks: [{{id: x, {LOG}}}]"
+    [problem] = told(text)
+    assert problem.startswith("line 3, column 42: inputs[0].defaults: must not be there") and "n33dle" not in problem
+
+
+@pytest.mark.parametrize(
+    ("more", "inputs", "place"),
+    [
+        ("", "{token: n33dle}", "line 5, column 94: triggers[0].inputs.token: is a secret"),
+        ("", "{token: '{{ trigger.date }}'}", "line 5, column 94: triggers[0].inputs.token: is a secret"),
+        ("", "{}", "line 5, column 93: triggers[0].inputs.token: the input 'token' is a secret"),
+        (", required: false", "{}", ""),
+    ],
+)
+def test_a_trigger_gives_no_secret(more: str, inputs: str, place: str) -> None:
+    text = HEAD + f"inputs: [{{id: token, type: SECRET{more}}}]\ntasks: [{{id: x, {LOG}}}]\n"
+    schedule = "id: t, type: io.kestra.plugin.core.trigger.Schedule, cron: '* * * * *'"
+    problems = told(text + f"triggers: [{{{schedule}, inputs: {inputs}}}]")
+    assert [problem[: len(place)] for problem in problems] == ([place] if place else [])
+    assert all("n33dle" not in problem for problem in problems)

@@ -197,7 +197,9 @@ class Execution(_message.Message):
     """
     @_builtins.property
     def inputs(self) -> _struct_pb2.Struct:
-        """Its inputs, as checked, with defaults. Left out in lists."""
+        """Its inputs, as checked, with defaults; "***" for each SECRET that was given. Left
+        out in lists.
+        """
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:

@@ -70,7 +70,7 @@ class CreateExecutionRequest(_message.Message):
     @_builtins.property
     def inputs(self) -> _struct_pb2.Struct:
         """Its inputs by id. A text is read as the input's type asks: "3" for an INT. At
-        most 64 KiB.
+        most 64 KiB. A SECRET is encrypted before it is stored, and never answered.
         """
 
     @_builtins.property

@@ -92,6 +92,7 @@ class ExecutionServiceServicer:
         """CreateExecution starts a flow; when it answers, the execution is durable.
         Errors: INVALID_ARGUMENT with a violation for each wrong input; NOT_FOUND with
         near matches (flow, revision, tenant); ALREADY_EXISTS (REQUEST_ID_REUSED);
+        FAILED_PRECONDITION (SECRETS_NEED_KEY): secrets can't be encrypted here;
         UNAVAILABLE: the registry or the database can't be reached, try again.
         Idempotent by request_id. A W3C "traceparent" in the call's metadata becomes the
         parent of the execution's trace.

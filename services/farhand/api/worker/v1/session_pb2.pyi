@@ -576,11 +576,32 @@ class Assignment(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class SecretInputsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     JOB_ID_FIELD_NUMBER: _builtins.int
     FENCE_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
+    SECRET_INPUTS_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The job."""
     fence: _builtins.int
@@ -595,6 +616,13 @@ class Assignment(_message.Message):
     def task(self) -> _task_pb2.Task:
         """What to do."""
 
+    @_builtins.property
+    def secret_inputs(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The secret inputs that the task's templates name, by id. In task.context.inputs
+        stands "***" for each. The worker renders with these instead, and masks them in
+        all that leaves it: logs, outputs, messages.
+        """
+
     def __init__(
         self,
         *,
@@ -603,10 +631,11 @@ class Assignment(_message.Message):
         task: _task_pb2.Task | None = ...,
         tenant: _builtins.str = ...,
         traceparent: _builtins.str = ...,
+        secret_inputs: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fence", b"fence", "job_id", b"job_id", "task", b"task", "tenant", b"tenant", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fence", b"fence", "job_id", b"job_id", "secret_inputs", b"secret_inputs", "task", b"task", "tenant", b"tenant", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
