@@ -164,13 +164,14 @@ class _Walk:
         places = task.concurrency_limit or run.rounds or 0
         failed = False
         ended: list[tuple[RunState, int]] = []
-        for number in run.open_rounds():  # those that began come first
+        for number in run.open_rounds():  # those that began come first, save what a restart took over
             iteration = into_round(run.id.iteration, number)
-            if (task.tasks[0].id, iteration) not in self._last:
+            if (task.tasks[0].id, iteration) not in self._last and (self._killing or failed):
                 if self._killing:
                     worst = max(worst, _KILLED, key=_GRAVITY.__getitem__)
-                if self._killing or failed or places == 0:
-                    break
+                break
+            if places == 0 and not self._killing:
+                break  # those that hold the places are not ended, so neither is the whole
             state = self._sequence(task.tasks, iteration)
             if state in FINAL:
                 failed = failed or state is _FAILED
