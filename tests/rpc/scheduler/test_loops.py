@@ -229,3 +229,29 @@ async def test_a_failed_round_stops_its_loop(flows: Flows) -> None:
     await (await flows.worker()).end(OUTCOME_STATE_FAILED, message="no space")
     ended = await flows.ended(execution.id)
     assert (state_of(ended), ended.message) == ("FAILED", "Task 'leaf' in round 0 failed: no space")
+
+
+async def test_a_restart_goes_over_the_same_values_and_runs_the_rounds_that_did_not_end_well(flows: Flows) -> None:
+    inside = payload("leaf", "{{ taskrun.value }}") + noop("more")
+    source = a_flow(for_each("each", "'[{{ 5 }}, 6, 7]'", inside, 2) + payload("after", "{{ outputs.leaf }}"))
+    execution = await flows.create(source)
+    worker = await flows.worker()
+    first, second = await worker.hand.assignments(2)
+    await worker.report(second, outputs={"id": 1})
+    [more] = await worker.hand.assignments(1)
+    await worker.report(first, OUTCOME_STATE_FAILED)
+    await worker.report(more)
+    failed = await flows.ended(execution.id)
+    assert ("leaf", "2", "CREATED") not in rounds(failed) and state_of(failed) == "FAILED"
+    request = execution_service_pb2.RestartExecutionRequest(id=execution.id)
+    again = (await flows.stub.RestartExecution(request)).execution
+    begun = await worker.hand.assignments(2)
+    assert [context["taskrun"]["value"] for context in contexts(begun)] == [5, 7]
+    for assignment in begun:
+        await worker.report(assignment, outputs={"id": "again"})
+    await end_all(worker, 2)
+    assert contexts([await worker.end()]) == [
+        {"outputs": {"leaf": {"0": {"id": "again"}, "1": {"id": 1}, "2": {"id": "again"}}}}
+    ]
+    ended = await flows.ended(again.id)
+    assert state_of(ended) == "SUCCESS" and len(ended.task_runs) == 8

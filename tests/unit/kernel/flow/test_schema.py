@@ -24,7 +24,29 @@ def test_it_is_a_json_schema() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
-@pytest.mark.parametrize("text", [*EXAMPLES, EVERYTHING])
+LOOPS = """
+id: a
+namespace: b
+inputs:
+  - {id: list, type: ARRAY, itemType: INT}
+  - {id: on, type: SELECT, values: [cpu, 4]}
+variables: {list: "{{ inputs.list }}"}
+tasks:
+  - id: each
+    type: io.kestra.plugin.core.flow.ForEach
+    values: "{{ vars.list }}"
+    concurrencyLimit: 0
+    tasks:
+      - id: choose
+        type: io.kestra.plugin.core.flow.Switch
+        value: "{{ inputs.on }}"
+        cases: {cpu: [{id: x, type: farhand.core.Noop}], 4: [{id: y, type: farhand.core.Noop}]}
+        defaults: [{id: s, type: io.kestra.plugin.core.flow.Sequential, tasks: [{id: z, type: farhand.core.Noop}]}]
+  - {id: fixed, type: io.kestra.plugin.core.flow.ForEach, values: [1, {a: 2}], tasks: [{id: w, type: farhand.core.Noop}]}
+"""
+
+
+@pytest.mark.parametrize("text", [*EXAMPLES, EVERYTHING, LOOPS])
 def test_it_takes_what_is_a_flow(text: str) -> None:
     source = Source.of(text)
     assert read_flow(source, KNOWN).flow is not None
@@ -46,6 +68,10 @@ def test_it_takes_what_is_a_flow(text: str) -> None:
         a_flow(type="farhand.core.Noop", workerGroup={"fallback": "fail"}),
         a_flow(type="io.kestra.plugin.core.flow.Parallel", tasks=[{"id": "y", "type": "farhand.core.Nop"}]),
         a_flow(type="io.kestra.plugin.core.flow.Parallel", tasks=[], workerGroup={"key": "gpu"}),
+        a_flow(type="io.kestra.plugin.core.flow.Sequential", tasks=[]),
+        a_flow(type="io.kestra.plugin.core.flow.Switch", value="x", cases={"a": [{"id": "y"}]}),
+        a_flow(type="io.kestra.plugin.core.flow.ForEach", values=5, tasks=[{"id": "y", "type": "farhand.core.Noop"}]),
+        {**a_flow(type="farhand.core.Noop"), "inputs": [{"id": "i", "type": "ARRAY", "itemType": "SELECT"}]},
         a_flow(type="io.kestra.plugin.scripts.shell.Commands", commands="ls"),
         a_flow(type="io.kestra.plugin.scripts.shell.Commands", commands=["ls"], taskRunner={"type": "Docker"}),
         a_flow(type="io.kestra.plugin.core.flow.Sleep", duration=5),
