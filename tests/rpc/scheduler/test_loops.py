@@ -160,6 +160,15 @@ async def test_values_that_are_no_list_fail_their_loop(flows: Flows, values: str
     assert (run_state(each), each.reason, each.message) == ("FAILED", reason, message)
 
 
+async def test_of_a_loop_without_rounds_the_outputs_are_an_empty_map(flows: Flows) -> None:
+    loop = for_each("outer", "[x]", for_each("each", "[]", noop("leaf")) + payload("last", "{{ outputs.leaf }}"))
+    execution = await flows.create(a_flow(loop + payload("after", "{{ outputs.leaf | json }}")))
+    worker = await flows.worker()
+    found = [await worker.end(), await worker.end()]
+    assert contexts(found) == [{"outputs": {"leaf": {}}}] * 2
+    assert state_of(await flows.ended(execution.id)) == "SUCCESS"
+
+
 async def test_a_loop_of_too_many_rounds_is_refused(flows: Flows, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("farhand.scheduler.core.preparation.MOST_ROUNDS", 2)
     execution = await flows.create(a_flow(for_each("each", "'[1, 2, {{ 3 }}]'", noop("leaf"))))

@@ -18,6 +18,7 @@ from farhand.scheduler.core.execution import (
     IllegalMove,
     Kill,
     Move,
+    Settle,
     Skip,
     WakeAt,
     after,
@@ -94,6 +95,33 @@ def test_an_attempt_ended_when_it_failed_and_not_when_the_next_one_began() -> No
     _, runs = after(RUNNING, {A: a_run()}, [End(A, RunState.RETRYING, "EXIT_CODE", "1")], now=START)
     _, runs = after(RUNNING, runs, [End(A, RunState.FAILED, "EXIT_CODE", "1")], now=later)
     assert (runs[A].state, runs[A].ended_at) == (RunState.FAILED, START)
+
+
+def test_all_that_is_inside_of_a_round_that_is_settled_is_over() -> None:
+    flow = a_flow(
+        """
+        tasks:
+          - id: outer
+            type: ForEach
+            values: [x, y]
+            tasks:
+              - {id: maybe, type: If, condition: x, then: [{id: a}]}
+              - {id: inner, type: ForEach, values: [v, w], tasks: [{id: b}]}
+        """
+    )
+    outer = RunId("outer")
+    ids = [
+        RunId("maybe", "1"),
+        RunId("a", "1"),
+        RunId("a", "1", 2),
+        RunId("inner", "1"),
+        RunId("b", "1/0"),
+        RunId("b", "1/1"),
+    ]
+    runs = {id: replace(a_run(id, RunState.SUCCESS), rounds=2) for id in [outer, *ids, RunId("a", "0")]}
+    _, settled = after(RUNNING, runs, [Settle(outer, flow.tasks[0], 1)], now=START)
+    assert {id for id, run in settled.items() if run.over} == set(ids)
+    assert list(settled[outer].open_rounds()) == [0]
 
 
 # ── steps ──

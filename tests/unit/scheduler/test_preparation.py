@@ -16,6 +16,7 @@ from farhand.scheduler.core.preparation import (
     FlowPlan,
     Prepared,
     choose_branch,
+    loop_values,
     plan_flow,
     prepare,
     too_large,
@@ -301,6 +302,38 @@ def test_a_condition_that_names_what_is_not_there_is_refused() -> None:
     assert isinstance(choose_branch(broken, FACTS), Refused) and broken.outputs_needed("a") == frozenset()
 
 
+# ── Switch and ForEach ──
+
+SWITCH = "tasks:\n  - {id: a, type: Switch, value: '{{ inputs.on }}', cases: {gpu: [{id: t}], '1': [{id: u}]}}"
+
+
+@pytest.mark.parametrize(
+    ("value", "branch"), [("gpu", "cases.gpu"), (1.0, "cases.1"), ("GPU", "defaults"), ("", "defaults")]
+)
+def test_a_switch_takes_the_case_of_its_value(value: object, branch: str) -> None:
+    assert choose_branch(planned(SWITCH), replace(FACTS, inputs={"on": value})) == branch
+
+
+def test_a_switch_whose_value_can_t_be_rendered_is_refused() -> None:
+    refusal = choose_branch(planned(SWITCH), FACTS)
+    assert isinstance(refusal, Refused) and refusal.message.startswith("value: `inputs.on` is not defined")
+
+
+@pytest.mark.parametrize(
+    ("values", "came_to"),
+    [
+        ("[1, {a: '{{ inputs.n }}'}, null]", [1, {"a": "5"}, None]),
+        ("'{{ inputs.list }}'", [1, "x", {"a": [2.5]}]),
+        ("'[{{ inputs.n }}]'", [5]),
+        ("'[1, \"a\"]'", [1, "a"]),
+        ("[]", []),
+    ],
+)
+def test_a_loop_goes_over_what_its_values_come_to(values: str, came_to: list[object]) -> None:
+    plan = planned(f"tasks:\n  - {{id: a, type: ForEach, values: {values}, tasks: [{{id: t}}]}}")
+    assert loop_values(plan, replace(FACTS, inputs={"n": 5, "list": [1, "x", {"a": [2.5]}]})) == came_to
+
+
 # ── the outline ──
 
 
@@ -310,6 +343,7 @@ def test_an_outline_tells_where_each_task_stands() -> None:
         tasks:
           - {id: p, type: Parallel, tasks: [{id: a}]}
           - {id: i, type: If, condition: x, then: [{id: t}], else: [{id: e}]}
+          - {id: f, type: ForEach, values: [1], tasks: [{id: g, type: ForEach, values: [2], tasks: [{id: h}]}]}
         errors:
           - {id: alarm}
         """
@@ -320,5 +354,9 @@ def test_an_outline_tells_where_each_task_stands() -> None:
         ("i", "", "", False),
         ("t", "i", "then", False),
         ("e", "i", "else", False),
+        ("f", "", "", False),
+        ("g", "f", "tasks", False),
+        ("h", "g", "tasks", False),
         ("alarm", "", "", True),
     ]
+    assert {id: place.loops for id, place in outline(flow).items() if place.loops} == {"g": ("f",), "h": ("f", "g")}
