@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from farhand.api.scheduler.v1 import execution_pb2
-from farhand.kernel.flow import Parallel
+from farhand.kernel.flow import ForEach, Parallel
 from farhand.scheduler.core import execution, task_run
 from farhand.scheduler.core.execution import (
     Begin,
@@ -109,7 +109,8 @@ def test_all_that_is_inside_of_a_round_that_is_settled_is_over() -> None:
               - {id: inner, type: ForEach, values: [v, w], tasks: [{id: b}]}
         """
     )
-    outer = RunId("outer")
+    outer, [loop] = RunId("outer"), flow.tasks
+    assert isinstance(loop, ForEach)
     ids = [
         RunId("maybe", "1"),
         RunId("a", "1"),
@@ -119,7 +120,7 @@ def test_all_that_is_inside_of_a_round_that_is_settled_is_over() -> None:
         RunId("b", "1/1"),
     ]
     runs = {id: replace(a_run(id, RunState.SUCCESS), rounds=2) for id in [outer, *ids, RunId("a", "0")]}
-    _, settled = after(RUNNING, runs, [Settle(outer, flow.tasks[0], 1)], now=START)
+    _, settled = after(RUNNING, runs, [Settle(outer, loop, 1)], now=START)
     assert {id for id, run in settled.items() if run.over} == set(ids)
     assert list(settled[outer].open_rounds()) == [0]
 

@@ -42,7 +42,10 @@ tasks:
         value: "{{ inputs.on }}"
         cases: {cpu: [{id: x, type: farhand.core.Noop}], 4: [{id: y, type: farhand.core.Noop}]}
         defaults: [{id: s, type: io.kestra.plugin.core.flow.Sequential, tasks: [{id: z, type: farhand.core.Noop}]}]
-  - {id: fixed, type: io.kestra.plugin.core.flow.ForEach, values: [1, {a: 2}], tasks: [{id: w, type: farhand.core.Noop}]}
+  - id: fixed
+    type: io.kestra.plugin.core.flow.ForEach
+    values: [1, {a: 2}]
+    tasks: [{id: w, type: farhand.core.Noop}]
 """
 
 
