@@ -79,6 +79,8 @@ class Screen:
         group = f" in group {group_label(run.worker_group)}" if run.job_id else ""
         worker = f" on {run.worker}" if run.worker and state == "RUNNING" else ""
         name = run_name(run.task_id, run.iteration)
+        if run.taken_from:
+            worker = f", taken over from {run.taken_from}"
         attempt = f" (attempt {run.attempt})" if run.attempt > 1 else ""
         line = f"{name}{attempt} {state}{group}{worker}" + (f": {why}" if why else "")
         sys.stderr.write(f"farhand: {plain(line)}\n")

@@ -167,11 +167,14 @@ def test_a_restart_that_is_followed_exits_by_the_end_of_the_new_one(farhand: Far
     servers.on |= {
         "RestartExecution": RestartExecutionResponse(execution=an_execution("CREATED")),
         "GetExecution": GetExecutionResponse(execution=an_execution("CREATED")),
-        "WatchExecution": [WatchExecutionResponse(execution=an_execution("FAILED", message="Again."))],
+        "WatchExecution": [
+            WatchExecutionResponse(execution=an_execution("FAILED", a_run("a", taken_from="xold"), message="Again."))
+        ],
         "TailExecutionLogs": [some_lines("a", last=True)],
     }
     result = farhand("execution", "restart", "xold", "--follow")
     assert result.code == 1 and f"execution {ID} ended FAILED: Again." in result.err
+    assert "farhand: a SUCCESS in group _default, taken over from xold\n" in result.err
 
 
 def test_what_came_from_another_execution_is_shown_both_ways(farhand: Farhand, servers: ScriptedServers) -> None:
