@@ -12,6 +12,7 @@ from farhand.api.registry.v1 import flow_service_pb2
 from farhand.api.scheduler.v1 import execution_pb2, execution_service_pb2, trigger_pb2, trigger_service_pb2
 from farhand.api.scheduler.v1.trigger_service_pb2_grpc import TriggerServiceStub
 from tests.architecture.repository import ROOT
+from tests.e2e.test_triggers import dies
 from tests.fixtures.http_server import Server, answer
 from tests.fixtures.mesh import Mesh
 
@@ -173,6 +174,34 @@ async def deaths(watch: Watch, http_server: Server) -> None:
     assert len(await watch.executions("polls")) == 1
 
 
+async def deaths_of_schedulers(watch: Watch, http_server: Server) -> None:
+    """A scheduler dies at each place in an evaluation's way; what each answer said starts one execution."""
+    scheduler, said = watch.mesh.schedulers[0], 0
+
+    async def count(writer: asyncio.StreamWriter) -> None:
+        nonlocal said
+        said += 1
+        writer.write(answer(str(said).encode()))
+
+    http_server.answers["/count"] = count
+    await watch.save(polls(f"{http_server.uri}/count", "interval: PT1S", "allowConcurrent: true", id="counts"))
+    await watch.trigger("counts", lambda one: one.last_result == FIRED)
+    scheduler.kill()
+    for point in ("evaluations queued", "ticks written"):
+        await dies(scheduler, point)
+    del scheduler.environment["FARHAND_CRASH_POINT"]
+    await scheduler.restart()
+    wanted = said + 2
+    async with asyncio.timeout(SECONDS):
+        while len(await watch.executions("counts")) < wanted:
+            await asyncio.sleep(0.1)
+    found = []
+    for one in await watch.executions("counts"):
+        request = execution_service_pb2.GetExecutionRequest(id=one.id)
+        found.append(int(str((await watch.mesh.executions.GetExecution(request)).execution.inputs["said"])))
+    assert sorted(found) == list(range(1, len(found) + 1))
+
+
 async def absences(watch: Watch, http_server: Server) -> None:
     """The group has no worker: the fallback says what becomes of evaluations."""
     http_server.answers["/x"] = answer(b"x")
@@ -195,4 +224,5 @@ async def absences(watch: Watch, http_server: Server) -> None:
 
 async def test_nothing_is_lost_or_doubled_by_deaths_and_absences(watch: Watch, http_server: Server) -> None:
     await deaths(watch, http_server)
+    await deaths_of_schedulers(watch, http_server)
     await absences(watch, http_server)
