@@ -97,6 +97,38 @@ async def test_a_snapshot_marks_those_flows_that_are_not_as_they_were(rows: Rows
     assert await triggered(connection) == {"same": (1, False), "newer": (2, True), "new": (1, True)}
 
 
+async def test_triggers_are_looked_at_again_when_what_they_inherit_changes(rows: Rows) -> None:
+    connection = rows.connection
+    flows = tuple(TriggeredFlow("main", name, name, 1) for name in ("a", "a.b", "ab"))
+    bare = dataclasses.replace(FIRST, tenants={"main": Tenant("main")}, namespaces={})
+
+    async def marked() -> set[str]:
+        found = {name for name, (_, due) in (await triggered(connection)).items() if due}
+        await all_looked_at(connection)
+        return found
+
+    await apply_snapshot(connection, Snapshot(bare, flows), writer="test/copy", encode_log=no_log)
+    await marked()
+    await change(connection, 6, Namespace("main", "a", "gpu"))
+    await change(connection, 7, Tenant("main", "gpu"))
+    assert await marked() == set()
+    await change(connection, 8, Namespace("main", "a", plugin_defaults=INHERITED))
+    assert await marked() == {"a", "a.b"}
+    await change(connection, 9, RemovedNamespace("main", "a"))
+    assert await marked() == {"a", "a.b"}
+    await change(connection, 10, Tenant("main", plugin_defaults=INHERITED))
+    assert await marked() == {"a", "a.b", "ab"}
+    for revision, namespaces in ((11, {}), (12, {("main", "a"): Namespace("main", "a", plugin_defaults=INHERITED)})):
+        now = dataclasses.replace(
+            bare,
+            revision=revision,
+            tenants={"main": Tenant("main", plugin_defaults=INHERITED)},
+            namespaces=namespaces,
+        )
+        await apply_snapshot(connection, Snapshot(now, flows), writer="test/copy", encode_log=no_log)
+        assert await marked() == ({"a", "a.b"} if namespaces else set())
+
+
 async def test_a_new_copy_knows_nothing(rows: Rows) -> None:
     assert await read(rows.connection) == Declared()
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -14,6 +16,7 @@ from farhand.scheduler.store.triggers import lock_triggered_flow
 from tests.fixtures.scheduler_with_flows import NAMESPACE, a_flow, noop
 from tests.fixtures.trigger_stage import SCHEDULE, TriggerStage, scheduled
 
+README = Path(__file__).parents[3].joinpath("README.md").read_text()
 SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
 
 
@@ -194,3 +197,14 @@ async def test_what_says_that_a_trigger_is_due_goes_with_it(triggers: TriggerSta
     await triggers.connection.execute("INSERT INTO scheduler.trigger_due (trigger_key) VALUES (77)")
     assert not await triggers.replica().once()
     assert await triggers.due() == []
+
+
+async def test_the_schedule_in_the_readme_fires(triggers: TriggerStage) -> None:
+    [example] = [part for part in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if SCHEDULE in part]
+    await triggers.save(example)
+    await triggers.passed(SECOND, id="every-night", flow="nightly")
+    await triggers.replica().once()
+    assert len(await triggers.ticks("nightly")) == 1
+    told = json.loads(await triggers.connection.fetchval("SELECT trigger FROM scheduler.execution"))
+    inputs = json.loads(await triggers.connection.fetchval("SELECT inputs FROM scheduler.execution"))
+    assert inputs == {"date": told["date"][:10]} and told["next"].endswith(("T02:30:00+01:00", "T02:30:00+02:00"))

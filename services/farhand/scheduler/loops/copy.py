@@ -28,10 +28,10 @@ from farhand.runtime.grpc_channel import remote_error
 from farhand.scheduler.core.declared import (
     Change,
     Declared,
+    Group,
     OutOfOrder,
-    RemovedTriggeredFlow,
+    RemovedGroup,
     Snapshot,
-    TriggeredFlow,
     changed_groups,
 )
 from farhand.scheduler.loops.group_commit import HotConnection
@@ -245,7 +245,7 @@ class Copy:
                 applied = await apply_change(connection, step, writer=self._writer, encode_log=self._encode_log)
                 if applied.moved:
                     reach("copy committed")
-                    if isinstance(step.resource, TriggeredFlow | RemovedTriggeredFlow):
+                    if not isinstance(step.resource, Group | RemovedGroup):
                         self._on_triggers()
                 if step.revision == self._declared.revision + 1:
                     self._remember(self._declared.after(step))

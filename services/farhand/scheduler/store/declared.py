@@ -8,7 +8,7 @@ means for its waiting jobs is settled in the same transaction (P10, P11).
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from asyncpg import Connection, Record
@@ -71,14 +71,17 @@ async def apply_change(connection: Connection, change: Change, *, writer: str, e
         ended: list[int] = []
         match change.resource:
             case Tenant() as tenant:
+                await _look_again(connection, tenant.id, "", tenant.plugin_defaults)
                 await _put_tenants(connection, [tenant])
             case Namespace() as namespace:
+                await _look_again(connection, namespace.tenant, namespace.name, namespace.plugin_defaults)
                 await _put_namespaces(connection, [namespace])
             case Group() as group:
                 ended = await _put_groups(connection, [group], writer=writer, encode_log=encode_log)
             case RemovedTenant(id):
                 await connection.execute("DELETE FROM scheduler.tenant WHERE id = $1", id)
             case RemovedNamespace(tenant_id, name):
+                await _look_again(connection, tenant_id, name, ())
                 await connection.execute(
                     "DELETE FROM scheduler.namespace WHERE tenant = $1 AND name = $2", tenant_id, name
                 )
@@ -108,6 +111,8 @@ async def apply_snapshot(
             return Applied(await read_revision(connection), moved=False)
         await _replace_triggered(connection, told.triggered)  # before the groups: queue.sql, the order of locks
         before = await _read(connection)  # nobody else changes it while we hold the row of copy_state
+        for tenant_id, name in _otherwise_inherited(before, snapshot):
+            await connection.execute(SQL["look_again"], tenant_id, name)
         changed = changed_groups(before, snapshot)
         await _lock_groups(connection, changed)  # all at once, in their order
         await _remove_groups(connection, changed - snapshot.groups_by_uid.keys())
@@ -157,6 +162,30 @@ async def _put_triggered(connection: Connection, flows: Iterable[TriggeredFlow])
     rows = [(flow.tenant, flow.namespace, flow.id, flow.revision) for flow in flows]
     if rows:
         await connection.execute(SQL["put_triggered_flows"], *(list(column) for column in zip(*rows, strict=True)))
+
+
+async def _look_again(connection: Connection, tenant: str, namespace: str, defaults: Sequence[PluginDefault]) -> None:
+    """At the triggers of a tenant or namespace (empty: of the tenant), whose plugin defaults become these."""
+    stored = await connection.fetchval(
+        """SELECT plugin_defaults FROM scheduler.namespace WHERE tenant = $1 AND name = $2
+           UNION ALL SELECT plugin_defaults FROM scheduler.tenant WHERE id = $1 AND $2 = ''""",
+        tenant,
+        namespace,
+    )
+    if json.loads(stored or "[]") != json.loads(_written(defaults)):
+        await connection.execute(SQL["look_again"], tenant, namespace)
+
+
+def _otherwise_inherited(before: Declared, now: Declared) -> Iterator[tuple[str, str]]:
+    """Tenants (with an empty name) and namespaces whose plugin defaults are not as they were."""
+    for tenant_id, tenant in now.tenants.items():
+        known = before.tenants.get(tenant_id)
+        if tenant.plugin_defaults != (known.plugin_defaults if known else ()):
+            yield tenant_id, ""
+    for name in before.namespaces.keys() | now.namespaces.keys():
+        found = [each.namespaces[name].plugin_defaults if name in each.namespaces else () for each in (before, now)]
+        if found[0] != found[1]:
+            yield name
 
 
 async def _replace_triggered(connection: Connection, flows: Iterable[TriggeredFlow]) -> None:

@@ -26,9 +26,10 @@ WITH gone AS (
 )
 DELETE FROM scheduler.trigger_due d USING removed r WHERE d.trigger_key = r.key;
 
--- name: look_again_at_tenant
--- What they inherit changed.
-UPDATE scheduler.triggered_flow SET look_at = now() WHERE tenant = $1;
+-- name: look_again
+-- What these inherit changed: all of the tenant, or of the namespace and those below it.
+UPDATE scheduler.triggered_flow SET look_at = now()
+WHERE tenant = $1 AND ($2 = '' OR namespace = $2 OR starts_with(namespace, $2 || '.'));
 
 -- name: claim_triggered_flows
 -- Some that are to be looked at; for so many seconds nobody else does it.
