@@ -93,6 +93,7 @@ class Agent:
         self._control: ProcessControl | None = None
         self._open: ProcessControl | None = None  # the same, once runs may start under it
         self._outbox: Outbox | None = None
+        self._group_uid = ""
         self._assignments: dict[JobKey, session_pb2.Assignment] = {}  # RECEIVED, not started
         self._runs: dict[JobKey, Run] = {}
         self._living: set[asyncio.Task[None]] = set()
@@ -187,8 +188,9 @@ class Agent:
         self._lease_moved.set()
         self._after()
 
-    def welcomed(self, verdicts: Iterable[session_pb2.Verdict], outbox: Outbox) -> None:
-        """Apply what the scheduler says about each held job; only then does credit count. `outbox` is the session's.
+    def welcomed(self, verdicts: Iterable[session_pb2.Verdict], outbox: Outbox, group_uid: str = "") -> None:
+        """Apply what the scheduler says about each held job; only then does credit count. `outbox` is the session's,
+        `group_uid` that of our group, which no group of another installation has.
 
         Every result that is not settled goes out again, also one that came after hello; so does what started, since
         nobody acknowledges a start. An older session that still stood is not used any more.
@@ -198,6 +200,7 @@ class Agent:
             if event is not None:
                 key = (verdict.job_id, verdict.fence)
                 self._do(key, self.slots.apply(key, event))
+        self._group_uid = group_uid
         self.slots.welcomed = True
         self._outbox = outbox
         self._look_around()
@@ -425,6 +428,8 @@ class Agent:
         try:
             span = self._spans.start(assignment.traceparent, key, task.type, assignment.tenant)
             env = {"FARHAND_JOB_ID": key[0], "FARHAND_FENCE": str(key[1]), "FARHAND_TENANT": assignment.tenant}
+            if self._group_uid:
+                env["FARHAND_GROUP_UID"] = self._group_uid
             if span.traceparent:
                 env["TRACEPARENT"] = span.traceparent
             run = Run(

@@ -26,7 +26,9 @@ from farhand.worker.log_sender import LogSender
 from farhand.worker.results import ResultJournal
 from farhand.worker.run_files import WorkerFiles
 from farhand.worker.runners import registry as runners
+from farhand.worker.runners.batch.runner import BatchRunner
 from farhand.worker.runners.docker import DockerRunner
+from farhand.worker.runners.kubernetes.runner import KubernetesRunner
 from farhand.worker.settings import WorkerSettings
 from farhand.worker.shutdown import shut_down
 from farhand.worker.spans import spans
@@ -62,7 +64,7 @@ async def serve(lifecycle: Lifecycle, settings: WorkerSettings) -> None:
             patience=settings.docker_timeout,
             allow_volumes=settings.docker_allow_volumes,
         )
-        task_runners = runners.load(environment, [docker])
+        task_runners = runners.load(environment, [docker, KubernetesRunner(environment), BatchRunner(environment)])
         tasks = registry.load(task_runners)
 
         async def connected() -> "WorkerServiceAsyncStub":

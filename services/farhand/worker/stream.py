@@ -232,7 +232,7 @@ class WorkerStream:
         session.welcomed(welcome.epoch, wire.seconds(welcome.lease), wire.seconds(welcome.heartbeat_interval))
         self._accepted = True
         await self._agent.lease_moved()
-        self._agent.welcomed(welcome.verdicts, self._outbox)
+        self._agent.welcomed(welcome.verdicts, self._outbox, welcome.worker_group_uid)
         facts = {"epoch": welcome.epoch, "lease": self._agent.lease.duration, "held": len(welcome.verdicts)}
         log.info("connected", extra=facts)
         self._on_welcome()

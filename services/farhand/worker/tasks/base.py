@@ -128,8 +128,8 @@ class TaskContext(Protocol):
 
     @property
     def env(self) -> Mapping[str, str]:
-        """What every process of the run is told: FARHAND_JOB_ID, FARHAND_FENCE, FARHAND_TENANT, and TRACEPARENT
-        where the job is traced. The place that it runs in (the machine, a container) adds its own variables."""
+        """What every process of the run is told: FARHAND_JOB_ID, FARHAND_FENCE, FARHAND_TENANT, FARHAND_GROUP_UID, and
+        TRACEPARENT where the job is traced. The place that it runs in (the machine, a container) adds its own."""
         ...
 
     def log(self, text: str, level: Level = Level.WARN) -> None:
