@@ -1,4 +1,4 @@
-"""The task runners of clusters in a worker: from an assignment to its result, and what stays when a worker is killed."""
+"""The task runners of clusters in a worker: from an assignment to its result, and what a killed worker leaves."""
 
 from typing import Any
 
