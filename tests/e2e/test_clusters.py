@@ -1,9 +1,15 @@
 """The task runners of clusters in a worker: from an assignment to its result, and what a killed worker leaves."""
 
+import re
 from typing import Any
 
+import yaml
+
 from farhand.api.types.v1 import outcome_pb2
+from farhand.kernel.flow import Source, read_flow
+from farhand.kernel.flow.types import KnownTypes
 from farhand.worker.runners.kubernetes.manifest import LEASH
+from tests.architecture.repository import ROOT
 from tests.fixtures.aws_server import AwsServer
 from tests.fixtures.fake_scheduler import FakeScheduler, a_job
 from tests.fixtures.kubernetes_server import KubernetesServer
@@ -28,6 +34,20 @@ async def test_a_script_runs_in_a_cluster(fake_scheduler: FakeScheduler, cluster
     await fake_scheduler.log_reaches("j1", result.log_end_offset)
     assert "hello" in fake_scheduler.lines("j1")
     await cluster.until(lambda: not cluster.jobs)
+
+
+async def test_the_example_of_the_readme_runs(fake_scheduler: FakeScheduler, cluster: KubernetesServer) -> None:
+    (text,) = re.findall(r"^```yaml\n(id: in_a_cluster\n.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
+    assert read_flow(Source.of(text), KnownTypes()).flow is not None
+    task = yaml.safe_load(text)["tasks"][0]
+    properties = {name: value for name, value in task.items() if name not in ("id", "type")}
+    properties["taskRunner"]["config"] = cluster.properties["config"]
+    await fake_scheduler.run_worker()
+    session = await fake_scheduler.session()
+    session.assign(a_job("j7", type=task["type"], properties=properties))
+    outcome = (await session.result("j7")).outcome
+    assert outcome.state == SUCCESS
+    assert list(outcome.outputs["outputFiles"]) == ["out.csv"]
 
 
 async def test_a_script_runs_in_aws_batch(fake_scheduler: FakeScheduler, aws: AwsServer) -> None:
