@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import yaml
+from google.protobuf.json_format import MessageToDict
 
 from farhand.api.types.v1 import outcome_pb2
 from farhand.kernel.flow import Source, read_flow
@@ -30,7 +31,7 @@ async def test_a_script_runs_in_a_cluster(fake_scheduler: FakeScheduler, cluster
     session.assign(a_job("j1", properties=a_script(cluster.properties, *commands, inputFiles={"in.txt": "hello\n"})))
     result = await session.result("j1")
     assert (result.outcome.state, result.outcome.exit_code, result.outcome.reason) == (FAILED, 3, "NONZERO_EXIT")
-    assert result.outcome.outputs["vars"]["n"] == 1
+    assert MessageToDict(result.outcome.outputs)["vars"] == {"n": 1}
     await fake_scheduler.log_reaches("j1", result.log_end_offset)
     assert "hello" in fake_scheduler.lines("j1")
     await cluster.until(lambda: not cluster.jobs)
@@ -47,7 +48,7 @@ async def test_the_example_of_the_readme_runs(fake_scheduler: FakeScheduler, clu
     session.assign(a_job("j7", type=task["type"], properties=properties))
     outcome = (await session.result("j7")).outcome
     assert outcome.state == SUCCESS
-    assert list(outcome.outputs["outputFiles"]) == ["out.csv"]
+    assert list(MessageToDict(outcome.outputs)["outputFiles"]) == ["out.csv"]
 
 
 async def test_a_script_runs_in_aws_batch(fake_scheduler: FakeScheduler, aws: AwsServer) -> None:
