@@ -44,7 +44,7 @@ async def test_one_that_is_not_there(fake_scheduler: FakeScheduler, tmp_path: Pa
     assert await fake_scheduler.log_reaches("job-1", result.log_end_offset) == [result.outcome.message]
 
 
-@pytest.mark.parametrize(("hangs", "why"), [(True, "has not answered for 1.5s"), (False, "broke")])
+@pytest.mark.parametrize(("hangs", "why"), [(True, "has not answered for 3s"), (False, "broke")])
 async def test_one_that_goes_away_while_a_command_runs_fails_that_task_and_is_cleaned_up_when_it_is_back(
     fake_scheduler: FakeScheduler,
     fake_docker: FakeDocker,
@@ -54,7 +54,7 @@ async def test_one_that_goes_away_while_a_command_runs_fails_that_task_and_is_cl
 ) -> None:
     monkeypatch.setattr(undo_notes, "PAUSE", 0.05)
     monkeypatch.setattr(docker, "LONGEST_UNDO", 0.3)
-    session = await a_session(fake_scheduler, fake_docker.socket, 1.5 if hangs else 60.0)
+    session = await a_session(fake_scheduler, fake_docker.socket, 3.0 if hangs else 60.0)
     session.assign(a_job_in_a_container())
     assert await fake_scheduler.log_reaches("job-1", 1) == ["up"]
     if hangs:

@@ -19,7 +19,7 @@ import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import aiodocker
 from aiodocker.containers import DockerContainer
@@ -125,7 +125,7 @@ class _Life:
         with tempfile.TemporaryFile(dir=Path(self._task.folder).parent) as file:
             await asyncio.to_thread(pack, Path(self._task.folder), file, FOLDER, _owner(self._task))
             file.seek(0)
-            await container.put_archive("/", file)
+            await container.put_archive("/", _chunks(file))
         self.doing = "the container was started"
         try:
             async with container.attach(stdout=True, stderr=True, logs=True) as output:
@@ -246,6 +246,11 @@ class _Life:
         path = f"containers/{container.id}/archive"
         async with self._docker._query(path, params={"path": f"/{FOLDER}"}) as answer:
             yield answer.content.iter_chunked(_CHUNK)
+
+
+async def _chunks(file: BinaryIO) -> AsyncIterator[bytes]:
+    while chunk := await asyncio.to_thread(file.read, _CHUNK):
+        yield chunk
 
 
 async def _knock(socket: str, patience: float) -> None:
