@@ -96,7 +96,7 @@ def leaves(plot: Plot) -> Iterable[str]:
 
 
 @given(plots())
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=100)
 def test_a_restart_runs_what_did_not_end_well_and_nothing_else(plot: Plot) -> None:
     old = played(plot)
     if old.execution.state != "FAILED":
@@ -113,7 +113,7 @@ def test_a_restart_runs_what_did_not_end_well_and_nothing_else(plot: Plot) -> No
 
 
 @given(plots(), st.data())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_a_replay_takes_over_what_stands_before_its_task(plot: Plot, data: st.DataObject) -> None:
     old = played(plot)
     tasks: Sequence[str] = [task.id for task in plot.flow.tasks]
