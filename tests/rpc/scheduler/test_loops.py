@@ -213,7 +213,6 @@ async def test_a_step_reads_no_round_that_is_over(flows: Flows) -> None:
     rows = await connection.fetch("SELECT task_id, iteration FROM scheduler.task_run WHERE NOT round_over ORDER BY key")
     assert [tuple(row) for row in rows] == [("each", ""), ("a", "0"), ("a", "2")]
     assert await connection.fetchval("SELECT runs_over FROM scheduler.execution") == 2
-    await connection.close()
     await worker.report(first)
     await worker.report(third)
     await end_all(worker, 2, id="late")
@@ -221,6 +220,8 @@ async def test_a_step_reads_no_round_that_is_over(flows: Flows) -> None:
         {"outputs": {"b": {"0": {"id": "late"}, "1": {"id": "b 1"}, "2": {"id": "late"}}}}
     ]
     assert len((await flows.ended(execution.id)).task_runs) == 8
+    assert await connection.fetchval("SELECT runs_over FROM scheduler.execution") == 6  # each was put away once
+    await connection.close()
 
 
 async def test_a_long_loop_that_needs_no_worker_is_done_in_portions(
