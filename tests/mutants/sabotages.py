@@ -17,6 +17,7 @@ QUOTAS = "tests/store/scheduler/test_quotas.py"
 STEPPING = "tests/store/scheduler/test_stepping.py"
 PLACES = "tests/store/scheduler/test_places.py"
 REPEATS = "tests/store/scheduler/test_repeats_store.py"
+TRIGGERS = "tests/store/scheduler/test_triggers.py"
 SUBMIT = "tests/rpc/scheduler/test_submit_once.py"
 SEEDS = "tests/simulation/test_seeds.py::test_no_seed_breaks_a_guarantee"
 FAULTS = "tests/e2e/test_faults.py"
@@ -451,5 +452,21 @@ SABOTAGES = [
         "                if (error := room.take(queued.job.group_uid, queued.job.tenant)) is not None\n",
         "                if (error := room.take(queued.job.group_uid, queued.job.tenant)) is not None and not run\n",
         (STEPPING,),
+    ),
+    Sabotage(
+        "a cron expression that changes begins at the clock's time, though it was set back",
+        "P3",
+        f"{SCHEDULER}/core/trigger.py",
+        "    return cron.after(now if last_at is None else max(now, last_at))\n",
+        "    return cron.after(now)\n",
+        (TRIGGERS,),
+    ),
+    Sabotage(
+        "a revision is taken over though a newer one was told",
+        "P2",
+        f"{SCHEDULER}/store/triggers.sql",
+        "WHERE tenant = $1 AND namespace = $2 AND flow_id = $3 AND revision = $4 FOR UPDATE;\n",
+        "WHERE tenant = $1 AND namespace = $2 AND flow_id = $3 AND revision >= $4 FOR UPDATE;\n",
+        (TRIGGERS,),
     ),
 ]

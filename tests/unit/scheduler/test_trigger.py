@@ -139,10 +139,15 @@ def test_a_backfill_starts_its_window_a_few_at_a_time_beside_the_ticks() -> None
     looked = look(HOURLY, Missed.ALL, state, NOON)
     assert times(looked) == [NOON] and len(times(looked, 1)) == BACKFILL_TICKS
     assert looked.due_at == NOON + BACKFILL_PAUSE
+    now = NOON - 9 * SECOND
     while state.backfill is not None and not state.backfill.over:
-        looked = look(HOURLY, Missed.ALL, state, NOON - SECOND)
+        looked = look(HOURLY, Missed.ALL, state, now)
         found += times(looked, 1)
         state = looked.state
+        other = look(HOURLY, Missed.ALL, state, now)  # for another reason
+        assert other.ticks == () and other.state == state
+        assert look(HOURLY, Missed.ALL, state, now - HOUR).ticks or state.backfill is None or state.backfill.over
+        now += SECOND
     assert found == [NOON - number * HOUR for number in range(25, 0, -1)]
     assert state.backfill is not None and (state.backfill.state, state.backfill.fired) == (BackfillState.DONE, 25)
     assert look(HOURLY, Missed.ALL, state, NOON - SECOND) == Looked((), state, NOON)

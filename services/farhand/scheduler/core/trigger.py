@@ -72,6 +72,7 @@ class Backfill:
     next_at: datetime | None
     state: BackfillState
     fired: int = 0
+    again_at: datetime | None = None  # when the next few may be started; None: at once
 
     @property
     def over(self) -> bool:
@@ -124,8 +125,9 @@ def look(cron: Cron, missed: Missed, state: State, now: datetime) -> Looked:
     backfill, again = state.backfill, None
     filled: Sequence[datetime] = ()
     if backfill is not None and backfill.runs:
-        filled, backfill = _fill(cron, backfill)
-        again = now + BACKFILL_PAUSE if backfill.runs else None
+        if _may_fill(backfill, now):
+            filled, backfill = _fill(cron, replace(backfill, again_at=now + BACKFILL_PAUSE))
+        again = backfill.again_at if backfill.runs else None
     state = replace(
         state, next_at=next_at, last_at=times[-1] if times else state.last_at, asked_at=None, backfill=backfill
     )
@@ -154,6 +156,11 @@ def _passed(
         times.append(next_at)
         next_at = cron.after(next_at)
     return times, next_at, left_out
+
+
+def _may_fill(backfill: Backfill, now: datetime) -> bool:
+    """Looks come for many reasons, and only one a second is for the backfill. A clock that was set back stops none."""
+    return backfill.again_at is None or not now < backfill.again_at <= now + BACKFILL_PAUSE
 
 
 def _fill(cron: Cron, backfill: Backfill) -> tuple[list[datetime], Backfill]:

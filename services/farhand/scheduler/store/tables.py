@@ -248,6 +248,7 @@ trigger = Table(
     Column("backfill_start", _TIME),
     Column("backfill_end", _TIME),
     Column("backfill_next", _TIME),
+    Column("backfill_at", _TIME),
     Column("backfill_state", Text),
     Column("backfill_fired", Integer),
     Column("backfill_inputs", Text),

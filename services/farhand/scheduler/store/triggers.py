@@ -245,6 +245,7 @@ def state_of(row: Record) -> State:
             row["backfill_next"],
             BackfillState(row["backfill_state"]),
             row["backfill_fired"],
+            row["backfill_at"],
         )
     disabled_by = DisabledBy(row["disabled_by"]) if row["disabled_by"] else None
     return State(disabled_by, row["next_at"], row["last_at"], row["asked_at"], backfill)
@@ -254,8 +255,10 @@ def _name(flow: TriggeredFlow) -> tuple[str, str, str]:
     return flow.tenant, flow.namespace, flow.id
 
 
-def _backfill_columns(backfill: Backfill | None) -> tuple[datetime | None, str | None, int]:
-    return (None, None, 0) if backfill is None else (backfill.next_at, backfill.state, backfill.fired)
+def _backfill_columns(backfill: Backfill | None) -> tuple[datetime | None, datetime | None, str | None, int]:
+    if backfill is None:
+        return None, None, None, 0
+    return backfill.next_at, backfill.again_at, backfill.state, backfill.fired
 
 
 def _locked(row: Record) -> LockedTrigger:

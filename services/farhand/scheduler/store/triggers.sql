@@ -127,11 +127,12 @@ SET disabled_by = r.disabled_by, next_at = r.next_at, last_at = r.last_at, asked
     job_key = r.job_key, execution_key = coalesce(r.execution_key, t.execution_key),
     result = coalesce(r.result, t.result), message = CASE WHEN r.result IS NULL THEN t.message ELSE r.message END,
     result_at = CASE WHEN r.result IS NULL THEN t.result_at ELSE now() END,
-    backfill_next = r.backfill_next, backfill_state = r.backfill_state, backfill_fired = r.backfill_fired
+    backfill_next = r.backfill_next, backfill_at = r.backfill_at, backfill_state = r.backfill_state,
+    backfill_fired = r.backfill_fired
 FROM unnest($1::bigint[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[], $6::bigint[],
-            $7::bigint[], $8::text[], $9::text[], $10::timestamptz[], $11::text[], $12::int[])
+            $7::bigint[], $8::text[], $9::text[], $10::timestamptz[], $11::timestamptz[], $12::text[], $13::int[])
     AS r(key, disabled_by, next_at, last_at, asked_at, job_key, execution_key, result, message, backfill_next,
-         backfill_state, backfill_fired)
+         backfill_at, backfill_state, backfill_fired)
 WHERE t.key = r.key;
 
 -- name: add_triggers_due

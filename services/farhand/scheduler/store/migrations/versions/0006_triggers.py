@@ -48,6 +48,7 @@ CREATE TABLE scheduler.trigger (
     backfill_start timestamptz,           -- from this tick on
     backfill_end timestamptz,             -- up to before this one
     backfill_next timestamptz,            -- its next tick; null: there is none left
+    backfill_at timestamptz,              -- when its next few ticks may be started
     backfill_state text CHECK (backfill_state IN ('RUNNING', 'PAUSED', 'DONE', 'CANCELLED')),
     backfill_fired integer NOT NULL DEFAULT 0,
     backfill_inputs text,                 -- JSON: they win over the trigger's
