@@ -54,7 +54,7 @@ async def test_the_program_finds_an_empty_stdin_its_folder_and_its_own_environme
     run = await control.start(spec)
     folder, *env = (await run.stdout.read()).decode(errors="surrogateescape").splitlines()
     assert folder == str(tmp_path)
-    assert {"NAME=a é \udcff", f"{RUN_MARK}={spec.run_id}", f"PATH={os.defpath}"} <= set(env)
+    assert {"NAME=a é \udcff", f"{RUN_MARK}={control.mark(spec.run_id)}", f"PATH={os.defpath}"} <= set(env)
     assert {entry.partition("=")[0] for entry in env} <= {"NAME", RUN_MARK, "PATH", "PWD", "OLDPWD", "SHLVL", "_"}
 
 

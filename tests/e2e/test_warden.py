@@ -206,7 +206,22 @@ async def test_a_start_that_nobody_waits_for_any_more_leaves_nothing(control: Wa
         await starting
     later = await control.start(a_script("true"))
     await later.wait()
-    await until(lambda: not list(tree.marked(RUN_MARK, [spec.run_id])))
+    await until(lambda: not list(tree.marked(RUN_MARK, [control.mark(spec.run_id)])))
+
+
+async def test_a_dead_wardens_runs_are_not_taken_for_another_wardens_of_the_same_name(
+    control: WardenProcessControl,
+) -> None:
+    other = await WardenProcessControl.launch()
+    await other.set_deadline(boottime() + 10 * PATIENCE)
+    spec = a_script("echo main $$; exec sleep 1000")
+    ours, theirs = await control.start(spec), await other.start(spec)
+    (left,) = await announced(ours.stdout, "main")
+    await announced(theirs.stdout, "main")
+    os.kill(other.pid, signal.SIGKILL)
+    await other.dead.wait()
+    assert left.alive
+    await other.close()
 
 
 # ── the price ──

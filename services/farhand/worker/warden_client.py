@@ -13,6 +13,7 @@ looked for by the mark in its environment, and only then `dead` is set.
 import asyncio
 import logging
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -29,7 +30,10 @@ from farhand.worker.process_control import NothingMayRun, ProcessEnd, ProcessSpe
 from farhand.worker.warden import frames, tree, undo
 
 RUN_MARK = "FARHAND_RUN_ID"
-"""The variable that every process of a run finds in its environment, unless it was removed on the way."""
+"""The variable that every process of a run finds in its environment, unless it was removed on the way.
+
+Job ids are the same in every installation, and several may share a host: a warden's runs bear a random word, too.
+"""
 
 _WARDEN = Path(__file__).parent / "warden" / "__main__.py"
 _LAUNCH_TIMEOUT = 30.0  # seconds until a warden says "ready"; an overloaded machine takes some
@@ -89,6 +93,7 @@ class WardenProcessControl:
         self._process = process
         self._channel = channel
         self._runs: dict[str, WardenRun] = {}
+        self._word = secrets.token_hex(8)
         self._outbox: asyncio.Queue[tuple[bytes, Sequence[int]]] = asyncio.Queue()
         self._ready = asyncio.Event()
         self.dead = asyncio.Event()
@@ -144,6 +149,10 @@ class WardenProcessControl:
         """The warden's process id."""
         return self._process.pid
 
+    def mark(self, run_id: str) -> str:
+        """The value of RUN_MARK for a run."""
+        return f"{run_id}.{self._word}"
+
     async def start(self, spec: ProcessSpec) -> WardenRun:
         """See ProcessControl.start."""
         if self._reader.done() or self.dead.is_set():
@@ -156,7 +165,7 @@ class WardenProcessControl:
             "do": "start",
             "run": spec.run_id,
             "argv": list(spec.argv),
-            "env": {**spec.env, RUN_MARK: spec.run_id},
+            "env": {**spec.env, RUN_MARK: self.mark(spec.run_id)},
             "cwd": str(spec.cwd),
             "undo": None if spec.undo is None else asdict(spec.undo),
         }
@@ -277,7 +286,7 @@ class WardenProcessControl:
         self._channel.close()
         await asyncio.to_thread(self._process.wait)
         if self._runs:
-            await asyncio.to_thread(_kill_marked, list(self._runs))
+            await asyncio.to_thread(_kill_marked, [self.mark(run_id) for run_id in self._runs])
         for run in self._runs.values():
             if not run.started.done():
                 run.started.set_exception(NothingMayRun("the warden died"))
@@ -288,10 +297,10 @@ class WardenProcessControl:
         self._ready.set()
 
 
-def _kill_marked(run_ids: Sequence[str]) -> None:
-    """Kill what still carries the mark of these runs, anywhere on this host, until none is found."""
+def _kill_marked(marks: Sequence[str]) -> None:
+    """Kill what still carries the mark of one of these runs, anywhere on this host, until none is found."""
     for _ in range(_SWEEPS):
-        left = list(tree.marked(RUN_MARK, run_ids))
+        left = list(tree.marked(RUN_MARK, marks))
         if not left:
             return
         for process in left:
