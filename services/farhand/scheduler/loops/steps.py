@@ -1,16 +1,14 @@
 """Executions are moved: whatever is due, by any replica, in batches.
 
 What is due stands in `step_due`, so nobody has to remember anything, and a replica
-that dies in the middle leaves it there. A wake comes with whatever happened here; a
-jittered poll and the time of the next timer are the guarantee. A batch that the
-database refuses is halved until the bad execution stands alone, and that one ends
-(INTERNAL), or is put off where even that is refused.
+that dies in the middle leaves it there (due_work.py). A batch that the database
+refuses is halved until the bad execution stands alone, and that one ends (INTERNAL),
+or is put off where even that is refused.
 """
 
 import asyncio
 import logging
-import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from asyncpg import Connection, DeadlockDetectedError
@@ -19,14 +17,13 @@ from farhand.kernel.errors import Unavailable
 from farhand.kernel.job_id import execution_id
 from farhand.runtime.crash_points import reach
 from farhand.runtime.database import database_error
+from farhand.scheduler.loops.due_work import DueWork
 from farhand.scheduler.loops.group_commit import DEADLOCKS, HotConnection
 from farhand.scheduler.loops.stepping import Mistake, Stepped, Stepping
-from farhand.scheduler.loops.waiting import Waiting
 from farhand.scheduler.store.executions import executions_due, next_timer, put_off
 
 log = logging.getLogger(__name__)
 
-POLL_SECONDS = 1.0
 LOOK = 1000  # rows of step_due that are looked at together
 BATCH = 200  # executions in one transaction
 PUT_OFF_SECONDS = 30.0
@@ -55,28 +52,21 @@ class Steps:
         stepping: Stepping,
         registry: Registry,
         listener: Listener,
-        *,
-        jitter: Callable[[], float] = random.random,
     ) -> None:
         self._connection = connection
         self._stepping = stepping
         self._registry = registry
         self._listener = listener
-        self._jitter = jitter
-        self._wake = asyncio.Event()
         self._to_ask: set[int] = set()
         self._ask = asyncio.Event()
         self._asked: set[int] = set()
-        self._database = Waiting(log, "the database, to move executions")
-
-    def wake(self) -> None:
-        """Something may be due."""
-        self._wake.set()
+        self._work = DueWork("executions", connection, self.once, next_timer, log)
+        self.wake = self._work.wake
 
     async def run(self) -> None:
         """Move executions until cancelled."""
         async with asyncio.TaskGroup() as siblings:
-            siblings.create_task(self._move())
+            siblings.create_task(self._work.run())
             siblings.create_task(self._ask_registry())
 
     async def once(self) -> bool:
@@ -96,30 +86,6 @@ class Steps:
             self._connection.drop()
             self._asked |= asked
             raise database_error(error) or error from error
-
-    async def _move(self) -> None:
-        while True:
-            self._wake.clear()
-            try:
-                if await self.once():
-                    continue
-                pause = POLL_SECONDS * (0.75 + self._jitter() / 2)
-                timer = await next_timer(await self._connection.get())
-                self._database.over()
-                pause = pause if timer is None else min(pause, timer)
-            except Exception as error:
-                lost = error if isinstance(error, Unavailable) else database_error(error)
-                if lost is None:
-                    log.exception("a look for executions failed; it is made again")
-                else:
-                    self._database.still(lost.message)
-                self._connection.drop()
-                pause = 0.2 + self._jitter() / 5
-            try:
-                async with asyncio.timeout(pause):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
 
     async def _batch(self, connection: Connection, keys: Sequence[int], asked: Collection[int]) -> bool:
         try:

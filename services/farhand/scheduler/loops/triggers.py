@@ -12,9 +12,8 @@ halved until the bad trigger stands alone, and that one is put off.
 import asyncio
 import json
 import logging
-import random
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from asyncpg import Connection, DeadlockDetectedError
@@ -27,12 +26,12 @@ from farhand.scheduler.core.tick import of_schedule
 from farhand.scheduler.core.trigger import Result, Tick, look, stopped
 from farhand.scheduler.core.trigger_plan import SchedulePlan
 from farhand.scheduler.loops.creating import Creation, StartedBy, create
+from farhand.scheduler.loops.due_work import DueWork
 from farhand.scheduler.loops.evaluations import Evaluated, Evaluations, tell
 from farhand.scheduler.loops.firing import Firing, InputsRefused, KeptFlow, Looking
 from farhand.scheduler.loops.group_commit import DEADLOCKS, HotConnection
 from farhand.scheduler.loops.secret_inputs import NO_SECRETS
 from farhand.scheduler.loops.stepping import LanesMissing
-from farhand.scheduler.loops.waiting import Waiting
 from farhand.scheduler.store.executions import read_definitions
 from farhand.scheduler.store.triggers import (
     add_triggers_due,
@@ -48,7 +47,6 @@ from farhand.scheduler.store.triggers import (
 
 log = logging.getLogger(__name__)
 
-POLL_SECONDS = 1.0
 GATHER_SECONDS = 0.2  # between looks: a look costs much by itself, and little for each trigger
 LOOK = 1000  # rows of trigger_due that are looked at together
 BATCH = 100  # triggers in one transaction
@@ -81,46 +79,14 @@ class Triggers:
         connection: HotConnection,
         evaluations: Evaluations,
         listener: Listener,
-        *,
-        jitter: Callable[[], float] = random.random,
     ) -> None:
         self._connection = connection
         self._evaluations = evaluations
         self._listener = listener
-        self._jitter = jitter
-        self._wake = asyncio.Event()
         self._flows: OrderedDict[int, KeptFlow] = OrderedDict()
-        self._database = Waiting(log, "the database, to look at triggers")
-
-    def wake(self) -> None:
-        """Something may be due."""
-        self._wake.set()
-
-    async def run(self) -> None:
-        """Look at triggers until cancelled."""
-        while True:
-            self._wake.clear()
-            try:
-                if await self.once():
-                    await asyncio.sleep(GATHER_SECONDS)
-                    continue
-                timer = await next_trigger(await self._connection.get())
-                self._database.over()
-                pause = POLL_SECONDS * (0.75 + self._jitter() / 2)
-                pause = pause if timer is None else min(pause, timer)
-            except Exception as error:
-                lost = error if isinstance(error, Unavailable) else database_error(error)
-                if lost is None:
-                    log.exception("a look at triggers failed; it is made again")
-                else:
-                    self._database.still(lost.message)
-                self._connection.drop()
-                pause = 0.2 + self._jitter() / 5
-            try:
-                async with asyncio.timeout(pause):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+        self._work = DueWork("triggers", connection, self.once, next_trigger, log, gather=GATHER_SECONDS)
+        self.wake = self._work.wake
+        self.run = self._work.run
 
     async def once(self) -> bool:
         """Look at what is due now. Answers whether anything was that nobody else looks at. Raises Unavailable."""
