@@ -45,7 +45,7 @@ POINTS = {
     "deletion answered": "scheduler: the registry knows what is left in a deleted group, its change is not here yet",
     "execution created": "scheduler: an execution is durable, nobody was told",
     "place taken": "scheduler: an execution has its place or its place in the line, not committed yet",
-    "execution taken over": "scheduler: the task runs that a restarted execution takes over are written, not committed yet",
+    "execution taken over": "scheduler: what a restarted execution takes over is written, not committed yet",
     "triggered flows claimed": "scheduler: flows whose triggers are to be taken over are this replica's, none was read",
     "triggers taken over": "scheduler: a flow's triggers are what it says, nobody was told",
     "triggers locked": "scheduler: triggers are held for a look, nothing of it is written",
