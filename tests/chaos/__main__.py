@@ -31,7 +31,7 @@ _SHOWN = 20
 
 def show(outcome: Outcome, folder: Path) -> int:
     """Prints it; the exit code."""
-    title = f"{outcome.jobs:,} jobs and {outcome.executions:,} executions acknowledged, "
+    title = f"{outcome.jobs:,} jobs and {outcome.executions:,} executions acknowledged, {outcome.fired:,} fired, "
     title += f"{outcome.task_runs:,} task runs, {outcome.reruns} runs more than one a job"
     columns = ("fault", "landed", "jobs that ran", "while executions ran", "faults beside it", "most often")
     table = Table(*columns, title=title)

@@ -13,7 +13,13 @@ from typing import Any
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from farhand.api.scheduler.v1 import execution_service_pb2_grpc, job_pb2, job_service_pb2, job_service_pb2_grpc
+from farhand.api.scheduler.v1 import (
+    execution_service_pb2_grpc,
+    job_pb2,
+    job_service_pb2,
+    job_service_pb2_grpc,
+    trigger_service_pb2_grpc,
+)
 from farhand.runtime.grpc_channel import make_channel, remote_error
 from farhand.runtime.settings import DialSettings
 from tests.chaos.diary import Diary
@@ -42,6 +48,7 @@ class Caller:
             {
                 "job": job_service_pb2_grpc.JobServiceStub(channel),
                 "execution": execution_service_pb2_grpc.ExecutionServiceStub(channel),
+                "trigger": trigger_service_pb2_grpc.TriggerServiceStub(channel),
             }
             for channel in self._channels
         ]
@@ -68,8 +75,9 @@ class Caller:
         before: Callable[[], None] = lambda: None,
         expects: str = "-",
     ) -> Any:
-        """Asks one scheduler after another until one answers. service: "job" or "execution". notes: what to write
-        before each attempt, under `what`. expects: the reason of a refusal that is right; the answer is None then."""
+        """Asks one scheduler after another until one answers. service: "job", "execution" or "trigger". notes: what
+        to write before each attempt, under `what`. expects: the reason of a refusal that is right; the answer is None
+        then."""
         refused = 0
         while True:
             for note in notes:

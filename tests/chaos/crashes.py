@@ -11,7 +11,8 @@ from tests.fixtures.mesh import Process
 
 CRASHES = 3  # one after another
 ARMED_SECONDS = 6.0  # that a process has to reach its crash point
-IN_EXECUTIONS = "a scheduler dies in the way of an execution"
+IN_EXECUTIONS = "a scheduler dies in the way of an execution or a trigger"
+OF_EXECUTIONS = [name for name, where in POINTS.items() if "execution" in where or "trigger" in where]
 # Those that only a process on its way out reaches.
 LEAVING = ("worker sent on", "drain acknowledged", "jobs given up", "goodbye sent")
 
@@ -42,12 +43,11 @@ class Crashes:
         await self._crashed(kind, process, [name for name, where in POINTS.items() if where.startswith("worker")])
 
     async def _scheduler_crashed(self, kind: str) -> None:
-        names = [name for name, where in POINTS.items() if where.startswith("scheduler") and "execution" not in where]
+        names = [name for name, where in POINTS.items() if where.startswith("scheduler") and name not in OF_EXECUTIONS]
         await self._crashed(kind, self._ground.scheduler(self._hand), names)
 
     async def _scheduler_crashed_in_executions(self, kind: str) -> None:
-        names = [name for name, where in POINTS.items() if "execution" in where]
-        await self._crashed(kind, self._ground.scheduler(self._hand), names, deaths=1)
+        await self._crashed(kind, self._ground.scheduler(self._hand), OF_EXECUTIONS, deaths=1)
 
     async def _crashed(self, kind: str, process: Process, names: Sequence[str], deaths: int = CRASHES) -> None:
         """Start it anew to die at one of these points, and again at another; then it lives."""

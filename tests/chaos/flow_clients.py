@@ -23,29 +23,14 @@ LOOK = 0.3  # seconds between two looks at one that has not ended
 
 
 @dataclass(slots=True)
-class FlowClient:
-    """One of them."""
+class Follower:
+    """Knows of executions, and sees them end."""
 
     name: str
     caller: Caller
-    flows: Mapping[str, Sequence[str]]  # by tenant
     chance: random.Random
-    pause: float  # seconds between two creations, on average
     open: set[str] = field(default_factory=set)  # acknowledged, and not seen to end
     acknowledged: list[str] = field(default_factory=list)
-
-    async def submit_until(self, stop: asyncio.Event) -> None:
-        """Executions, one after another; some are created twice, some killed, some restarted where they fail."""
-        count = 0
-        async with asyncio.TaskGroup() as kills:
-            while not stop.is_set():
-                count += 1
-                execution = await self._create(f"{self.name}-{count}")
-                if self.chance.random() < 0.15:
-                    kills.create_task(self._kill(execution, self.chance.choice((0.0, 0.1, 0.5, 2.0))))
-                elif self.chance.random() < 0.25:
-                    kills.create_task(self._restart(execution, f"{self.name}-{count}-again", stop))
-                await asyncio.sleep(self.chance.expovariate(1 / self.pause))
 
     async def see_the_end(self) -> None:
         """Wait for each execution that was acknowledged, and note how it and the jobs of its task runs ended."""
@@ -54,7 +39,7 @@ class FlowClient:
         async def wait() -> None:
             while pending:
                 id = pending.pop()
-                while not (await self._get(id)).HasField("end_time"):
+                while not (await self.get(id)).HasField("end_time"):
                     await asyncio.sleep(LOOK)
                 for job_id in await self._note_end(id):
                     await self.caller.note_end_of_job(job_id)
@@ -69,6 +54,52 @@ class FlowClient:
         for id in self.chance.sample(self.acknowledged, min(50, len(self.acknowledged))):
             self.caller.turn()
             await self._note_end(id)
+
+    async def get(self, id: str) -> execution_pb2.Execution:
+        """As it is now."""
+        execution: execution_pb2.Execution
+        execution = (await self.caller.call("execution", "GetExecution", GetExecutionRequest(id=id))).execution
+        return execution
+
+    async def _note_end(self, id: str) -> list[str]:
+        """The jobs of its task runs."""
+        execution = await self.get(id)
+        runs: list[dict[str, Any]] = [
+            {
+                "task": run.task_id,
+                "attempt": run.attempt,
+                "state": execution_pb2.TaskRunState.Name(run.state).removeprefix("TASK_RUN_STATE_"),
+                "job": run.job_id,
+                "reason": run.reason,
+                "lost": run.lost_deliveries,
+                "taken": run.taken_from,
+            }
+            for run in execution.task_runs
+        ]
+        now, state = time.monotonic(), _state(execution)
+        self.caller.diary.write("ended", at=now, execution=id, state=state, runs=runs)
+        return [run["job"] for run in runs if run["job"]]
+
+
+@dataclass(slots=True, kw_only=True)
+class FlowClient(Follower):
+    """Creates executions."""
+
+    flows: Mapping[str, Sequence[str]]  # by tenant
+    pause: float  # seconds between two creations, on average
+
+    async def submit_until(self, stop: asyncio.Event) -> None:
+        """Executions, one after another; some are created twice, some killed, some restarted where they fail."""
+        count = 0
+        async with asyncio.TaskGroup() as kills:
+            while not stop.is_set():
+                count += 1
+                execution = await self._create(f"{self.name}-{count}")
+                if self.chance.random() < 0.15:
+                    kills.create_task(self._kill(execution, self.chance.choice((0.0, 0.1, 0.5, 2.0))))
+                elif self.chance.random() < 0.25:
+                    kills.create_task(self._restart(execution, f"{self.name}-{count}-again", stop))
+                await asyncio.sleep(self.chance.expovariate(1 / self.pause))
 
     async def _create(self, request: str) -> str:
         tenant = self.chance.choice(sorted(self.flows))
@@ -100,7 +131,7 @@ class FlowClient:
 
     async def _restart(self, id: str, request: str, stop: asyncio.Event) -> None:
         """Once it has FAILED; twice under one id now and then."""
-        while not (execution := await self._get(id)).HasField("end_time"):
+        while not (execution := await self.get(id)).HasField("end_time"):
             if stop.is_set():
                 return
             await asyncio.sleep(LOOK)
@@ -114,30 +145,6 @@ class FlowClient:
             self.caller.diary.write("restarted", at=time.monotonic(), request=request, of=id, execution=new)
             self.open.add(new)
             self.acknowledged.append(new)
-
-    async def _get(self, id: str) -> execution_pb2.Execution:
-        execution: execution_pb2.Execution
-        execution = (await self.caller.call("execution", "GetExecution", GetExecutionRequest(id=id))).execution
-        return execution
-
-    async def _note_end(self, id: str) -> list[str]:
-        """The jobs of its task runs."""
-        execution = await self._get(id)
-        runs: list[dict[str, Any]] = [
-            {
-                "task": run.task_id,
-                "attempt": run.attempt,
-                "state": execution_pb2.TaskRunState.Name(run.state).removeprefix("TASK_RUN_STATE_"),
-                "job": run.job_id,
-                "reason": run.reason,
-                "lost": run.lost_deliveries,
-                "taken": run.taken_from,
-            }
-            for run in execution.task_runs
-        ]
-        now, state = time.monotonic(), _state(execution)
-        self.caller.diary.write("ended", at=now, execution=id, state=state, runs=runs)
-        return [run["job"] for run in runs if run["job"]]
 
 
 def _state(execution: execution_pb2.Execution) -> str:

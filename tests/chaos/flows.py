@@ -92,10 +92,10 @@ def flows(first: str, second: str) -> dict[str, Raw]:
     }
 
 
-def source(id: str, tree: Raw) -> str:
-    """As it is saved: JSON, which YAML can read."""
+def source(id: str, tree: Raw, **more: Any) -> str:
+    """As it is saved: JSON, which YAML can read. more: of the flow, its triggers for one."""
     inputs = [{"id": "request", "type": "STRING"}, {"id": "seconds", "type": "FLOAT"}, {"id": "go", "type": "BOOLEAN"}]
-    flow: Raw = {"id": id, "namespace": NAMESPACE, "inputs": inputs}
+    flow: Raw = {"id": id, "namespace": NAMESPACE, "inputs": inputs} | more
     if "most" in tree:
         flow["concurrency"] = {"limit": tree["most"]}
     return json.dumps(flow | {name: [_task(raw) for raw in tree[name]] for name in ("tasks", "errors") if name in tree})

@@ -1,7 +1,7 @@
 """What goes wrong, by a seed: several faults at a time, each of its kind as often as the others.
 
 Beside these a lane of its own has schedulers die, at random moments and in the way of
-executions, for as long as the run lasts.
+executions and triggers, for as long as the run lasts.
 """
 
 import asyncio

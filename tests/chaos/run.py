@@ -21,6 +21,7 @@ from tests.chaos.hand import Ground, Landed
 from tests.chaos.namespaces import Namespace, NotAllowed, clear_leftovers
 from tests.chaos.nemesis import LANES, Nemesis
 from tests.chaos.proxy import Proxy
+from tests.chaos.trigger_clients import TriggerClient
 from tests.checker.events import Event, RunLine
 from tests.checker.findings import Finding
 from tests.checker.reading import read
@@ -35,6 +36,7 @@ LEASE = 4.0
 PATIENCE = 180.0  # seconds that the last jobs may take, once the faults have stopped
 # A scheduler stands still for 1.5 leases, perhaps while one transaction of it is open, and twice in a row.
 MARGIN = LEASE * 4
+AnyClient = Client | FlowClient | TriggerClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class Outcome:
 
     jobs: int
     executions: int
+    fired: int  # executions that triggers started
     task_runs: int
     reruns: int  # runs beyond the first of their jobs
     landed: dict[str, Landed]
@@ -97,13 +100,27 @@ async def play(plan: Plan, folder: Path) -> Outcome:
             diary = Diary(histories / f"{name}.jsonl")
             return await stack.enter_async_context(Caller(addresses, diary, chance))
 
-        clients: list[Client | FlowClient] = []
+        clients: list[AnyClient] = []
         for number in range(1, plan.clients + 1):
             name, chance = f"client-{number}", random.Random(f"{plan.seed} {number}")
             clients.append(Client(name, await caller(name, chance), GROUPS, chance, plan.pause))
         for number in range(1, plan.flow_clients + 1):
             name, chance = f"flow-client-{number}", random.Random(f"{plan.seed} flow {number}")
-            clients.append(FlowClient(name, await caller(name, chance), saved, chance, plan.flow_pause))
+            told = await caller(name, chance)
+            clients.append(FlowClient(name, told, chance, flows=saved, pause=plan.flow_pause))
+        for tenant in TENANTS:
+            name, chance = f"triggers-of-{tenant}", random.Random(f"{plan.seed} triggers {tenant}")
+            triggers = TriggerClient(
+                name,
+                await caller(name, chance),
+                chance,
+                registry=mesh.flows,
+                tenant=tenant,
+                groups=_groups_of(tenant),
+                folder=folder / "arrivals" / tenant,
+            )
+            await triggers.begin()
+            clients.append(triggers)
         runs = Runs([histories / f"{worker}.jsonl" for worker in mesh.workers])
         ground = Ground(mesh, database, worker_proxies, client_proxies, namespaces, LEASE)
         nemesis = Nemesis(ground, seed=plan.seed, running=runs.now, pace=plan.pace)
@@ -179,8 +196,7 @@ async def _save_flows(mesh: Mesh, stage: Diary) -> dict[str, list[str]]:
     """All flows of each tenant; answers their ids, by tenant."""
     saved = {}
     for tenant in TENANTS:
-        first, second = (key for key, tenants in GROUPS.items() if tenant in tenants)
-        trees = flows(first, second)
+        trees = flows(*_groups_of(tenant))
         for id, tree in trees.items():
             await mesh.flows.CreateFlow(CreateFlowRequest(tenant=tenant, source=source(id, tree)))
             stage.write("flow", tenant=tenant, flow=id, **tree)
@@ -188,7 +204,12 @@ async def _save_flows(mesh: Mesh, stage: Diary) -> dict[str, list[str]]:
     return saved
 
 
-async def _see_the_end(clients: list[Client | FlowClient]) -> None:
+def _groups_of(tenant: str) -> tuple[str, str]:
+    first, second = (key for key, tenants in GROUPS.items() if tenant in tenants)
+    return first, second
+
+
+async def _see_the_end(clients: list[AnyClient]) -> None:
     """Until every acknowledged job has ended, or nobody has the patience."""
     print(
         f"faults stop; {sum(len(client.open) for client in clients)} jobs and executions have not been seen to end",
@@ -207,14 +228,15 @@ async def _see_the_end(clients: list[Client | FlowClient]) -> None:
             group.create_task(client.look_again())
 
 
-def _judge(events: list[Event], clients: list[Client | FlowClient], nemesis: Nemesis) -> Outcome:
+def _judge(events: list[Event], clients: list[AnyClient], nemesis: Nemesis) -> Outcome:
     starts = [event for event in events if isinstance(event, RunLine) and event.what == "start"]
-    acknowledged = {kind: set[str]() for kind in (Client, FlowClient)}
+    acknowledged = {kind: set[str]() for kind in (Client, FlowClient, TriggerClient)}
     for client in clients:
         acknowledged[type(client)].update(client.acknowledged)
     return Outcome(
         jobs=len(acknowledged[Client]),
         executions=len(acknowledged[FlowClient]),
+        fired=len(acknowledged[TriggerClient]),
         task_runs=len({(start.execution, start.task, start.attempt) for start in starts if start.execution}),
         reruns=len(starts) - len({start.job for start in starts}),
         landed=nemesis.landed,

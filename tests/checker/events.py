@@ -3,16 +3,20 @@
 Clients write `submit` before each attempt and `submitted` once an answer came, `kill`
 and `killed` likewise, and `final` whenever they see that a job has ended; of executions
 `create`, `created`, `restart`, `restarted`, `kill execution`, `execution killed` and
-`ended`, and `final` of the jobs of their task runs. Jobs write `start`, `alive` every now and then, and `end`, each
-into the file of the worker that runs them; those of task runs say of which. Whoever sets
-the stage writes one `worker` line for each worker, one `flow` line for each flow and one
-`quota` line for each tenant that a group's quotas bind.
-Times (`at`, `began`, `spawned`) are seconds of one machine's CLOCK_MONOTONIC. Each event
-keeps its line, so that a finding can show what proves it.
+`ended`, and `final` of the jobs of their task runs; of triggers `schedule` once one is
+there and `schedule ended` once it is disabled, `drop` before each file that one is to
+find, and `fired` for each execution that one started. Jobs write `start`, `alive` every
+now and then, and `end`, each into the file of the worker that runs them; those of task
+runs say of which. Whoever sets the stage writes one `worker` line for each worker, one
+`flow` line for each flow and one `quota` line for each tenant that a group's quotas
+bind.
+Times (`at`, `began`, `spawned`) are seconds of one machine's CLOCK_MONOTONIC; ticks are
+in ISO 8601. Each event keeps its line, so that a finding can show what proves it.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from tests.checker.flow_tree import Tree, read_tree
@@ -223,6 +227,54 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Schedule:
+    """A trigger that has a tick every so many seconds, from its first on; `schedule`."""
+
+    line: Line
+    at: float  # before its flow was saved
+    tenant: str
+    flow: str
+    first: datetime
+    every: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleEnded:
+    """A schedule was disabled, and this was its last tick; `schedule ended`."""
+
+    line: Line
+    tenant: str
+    flow: str
+    last: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A client begins to put a file where a trigger of this flow looks; `drop`."""
+
+    line: Line
+    at: float
+    request: str
+    tenant: str
+    flow: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """A client saw an execution that a trigger started, for the tick or file of this name; `fired`."""
+
+    line: Line
+    at: float
+    request: str
+    execution: str
+
+
+def fired_name(tenant: str, flow: str, what: str) -> str:
+    """The request of an execution that a trigger starts, for this file, or for the tick at this time."""
+    return f"{tenant}/{flow}@{what}"
+
+
+@dataclass(frozen=True, slots=True)
 class Worker:
     """A worker as it was set up; `worker`. Several lines of one worker agree."""
 
@@ -260,6 +312,10 @@ Event = (
     | KillExecution
     | ExecutionKilled
     | Ended
+    | Schedule
+    | ScheduleEnded
+    | Drop
+    | Fired
 )
 RUN_LINES = ("start", "alive", "end")
 FINAL = frozenset({"SUCCESS", "WARNING", "FAILED", "KILLED"})
@@ -282,6 +338,8 @@ def parse(line: Line, raw: Mapping[str, Any]) -> Event:
         return QuotaLine(line, str(raw["group"]), str(raw["tenant"]), int(raw["max_running"]))
     if what == "flow":
         return SavedFlow(line, str(raw["tenant"]), str(raw["flow"]), read_tree(raw))
+    if what == "schedule ended":
+        return ScheduleEnded(line, str(raw["tenant"]), str(raw["flow"]), datetime.fromisoformat(raw["last"]))
     at = float(raw["at"])
     match what:
         case "submit":
@@ -312,6 +370,13 @@ def parse(line: Line, raw: Mapping[str, Any]) -> Event:
         case "ended":
             runs = tuple(TaskRun(**run) for run in raw["runs"])
             return Ended(line, at, str(raw["execution"]), str(raw["state"]), runs)
+        case "schedule":
+            first, every = datetime.fromisoformat(raw["first"]), int(raw["every"])
+            return Schedule(line, at, str(raw["tenant"]), str(raw["flow"]), first, every)
+        case "drop":
+            return Drop(line, at, str(raw["request"]), str(raw["tenant"]), str(raw["flow"]))
+        case "fired":
+            return Fired(line, at, str(raw["request"]), str(raw["execution"]))
         case _ if what in RUN_LINES:
             return _run_line(line, what, at, raw)
         case _:

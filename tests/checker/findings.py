@@ -12,6 +12,7 @@ _SHOWN = 12  # lines of proof of one finding
 class Verdict(StrEnum):
     """What is wrong. P1 to P13 are README.md's guarantees."""
 
+    # Of triggers also: a tick or file that started no execution, or two.
     LOST = "lost"  # acknowledged and never seen to end, or ended well without having run to its end (P2)
     DUPLICATED = "duplicated"  # two jobs for one request, two ends, two runs under one fence (P3, P6)
     OVERLAPPING = "overlapping"  # two runs of one job at the same time (P1)

@@ -3,19 +3,25 @@
 A task run's job is judged as any job is. Nobody submits it, so its request is made
 here, from the creation of its execution and from what its flow says of the task: its
 name is EXECUTION/TASK/ATTEMPT, and it has no acknowledgement.
+
+Nobody creates what a trigger starts. Each tick between a schedule's first and its last,
+and each file that was dropped, is a creation that is made here.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from tests.checker.events import (
     Assignment,
     Create,
     Created,
+    Drop,
     Ended,
     Event,
     ExecutionKilled,
     Final,
+    Fired,
     Kill,
     Killed,
     KillExecution,
@@ -24,10 +30,13 @@ from tests.checker.events import (
     Restarted,
     RunLine,
     SavedFlow,
+    Schedule,
+    ScheduleEnded,
     Submit,
     Submitted,
     TaskRun,
     Worker,
+    fired_name,
     task_run_name,
 )
 from tests.checker.flow_tree import Tree
@@ -93,7 +102,7 @@ class Execution:
 
     id: str
     requests: set[str] = field(default_factory=set)  # that it was acknowledged for, or that its programs named
-    acks: list[Created | Restarted] = field(default_factory=list)
+    acks: list[Created | Restarted | Fired] = field(default_factory=list)
     restart_of: str = ""  # the execution that it goes on from; then its programs name that one's request
     kills: list[KillExecution] = field(default_factory=list)
     killed: list[ExecutionKilled] = field(default_factory=list)
@@ -120,6 +129,9 @@ class History:
     creates: dict[str, list[Create]] = field(default_factory=dict)  # by request
     restarts: dict[str, list[Restart]] = field(default_factory=dict)  # by request
     flows: dict[tuple[str, str], SavedFlow] = field(default_factory=dict)  # by tenant and id
+    schedules: dict[tuple[str, str], Schedule] = field(default_factory=dict)  # by tenant and flow, as their ends
+    schedule_ends: dict[tuple[str, str], ScheduleEnded] = field(default_factory=dict)
+    drops: dict[str, Drop] = field(default_factory=dict)  # by request
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> "History":
@@ -127,6 +139,8 @@ class History:
         history = cls()
         for event in events:
             history._add(event)
+        for schedule in history.schedules.values():
+            history._ask_for_ticks(schedule)
         for execution in list(history.executions.values()):
             history._ask_for_task_runs(execution)
         for job in history.jobs.values():
@@ -166,7 +180,7 @@ class History:
                 self.flows[event.tenant, event.flow] = event
             case Create():
                 self.creates.setdefault(event.request, []).append(event)
-            case Created():
+            case Created() | Fired():
                 self._execution(event.execution).acks.append(event)
                 self._execution(event.execution).requests.add(event.request)
             case Restart():
@@ -179,6 +193,13 @@ class History:
                 self._execution(event.execution).kills.append(event)
             case ExecutionKilled():
                 self._execution(event.execution).killed.append(event)
+            case Schedule():
+                self.schedules[event.tenant, event.flow] = event
+            case ScheduleEnded():
+                self.schedule_ends[event.tenant, event.flow] = event
+            case Drop():
+                self.drops[event.request] = event
+                self._ask_for(event.request, event)
             case Ended():
                 execution = self._execution(event.execution)
                 execution.ends.append(event)
@@ -207,6 +228,28 @@ class History:
         create = self.create_of(execution)
         saved = None if create is None else self.flows.get((create.tenant, create.flow))
         return None if saved is None else saved.tree
+
+    def ticks(self, schedule: Schedule) -> Iterator[str]:
+        """The names of all of its ticks up to its last, or up to the last that is known of one that was not ended."""
+        end = self.schedule_ends.get((schedule.tenant, schedule.flow))
+        last = self._last_known(schedule) if end is None else end.last
+        at = schedule.first
+        while at <= last:
+            yield fired_name(schedule.tenant, schedule.flow, at.isoformat())
+            at += timedelta(seconds=schedule.every)
+
+    def _last_known(self, schedule: Schedule) -> datetime:
+        prefix = fired_name(schedule.tenant, schedule.flow, "")
+        names = {name for execution in self.executions.values() for name in execution.requests}
+        known = [datetime.fromisoformat(name.removeprefix(prefix)) for name in names if name.startswith(prefix)]
+        return max(known, default=schedule.first)
+
+    def _ask_for_ticks(self, schedule: Schedule) -> None:
+        for name in self.ticks(schedule):
+            self._ask_for(name, schedule)
+
+    def _ask_for(self, name: str, by: Schedule | Drop) -> None:
+        self.creates[name] = [Create(by.line, by.at, name, by.tenant, by.flow, "then")]
 
     def _ask_for_task_runs(self, execution: Execution) -> None:
         create, tree = self.create_of(execution), self.tree_of(execution)

@@ -1,6 +1,7 @@
 """Judges a history: what was promised, and what the lines say happened instead.
 
-`check` is the whole of it; what is said of executions is in execution_verdicts.py. Each
+`check` is the whole of it; what is said of executions is in execution_verdicts.py, and of
+triggers in trigger_verdicts.py. Each
 function below it looks for one kind of wrong, and knows what is legal beside it: a run
 that was lost and came again under a higher fence, a submit that was repeated under its
 request id, a run that finished while its worker was cut off and whose result came too
@@ -15,6 +16,7 @@ from tests.checker.execution_verdicts import judge_executions
 from tests.checker.findings import Finding, Verdict
 from tests.checker.history import History, Job, Run
 from tests.checker.order import out_of_order
+from tests.checker.trigger_verdicts import judge_triggers
 
 # After the loss of an assignment, before its place in the queue counts; see order.py.
 MARGIN = 30.0
@@ -30,6 +32,7 @@ def check(events: Sequence[Event], *, margin: float = MARGIN) -> list[Finding]:
         for judge in (_lost, _ends, _runs, _overlaps, _fences, _kills, _recorded, _places):
             found += judge(history, job)
     found += judge_executions(history)
+    found += judge_triggers(history)
     order = list(Verdict)
     return sorted(found, key=lambda finding: order.index(finding.verdict))
 
