@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from farhand.api.scheduler.v1 import execution_pb2, execution_service_pb2
-from farhand.api.types.v1.outcome_pb2 import OUTCOME_STATE_FAILED, OUTCOME_STATE_SUCCESS, OutcomeState
+from farhand.api.types.v1.outcome_pb2 import OUTCOME_STATE_FAILED
 from farhand.api.worker.v1 import session_pb2 as pb
 from farhand.runtime.wire import plain
 from farhand.scheduler.core import execution_step
@@ -37,29 +37,8 @@ def rounds(execution: execution_pb2.Execution) -> list[tuple[str, str, str]]:
     return [(run.task_id, run.iteration, run_state(run)) for run in execution.task_runs]
 
 
-class Patient(FlowWorker):
-    """Takes assignments in their order, also those that came while it reported another one's end."""
-
-    taken = 0
-
-    async def assignments(self, count: int = 1) -> list[pb.Assignment]:
-        while len(self.hand.received) < self.taken + count:
-            await self.hand.expect("assignments")
-        self.taken += count
-        return self.hand.received[self.taken - count : self.taken]
-
-    async def end(self, state: OutcomeState.ValueType = OUTCOME_STATE_SUCCESS, **more: Any) -> pb.Assignment:
-        [assignment] = await self.assignments()
-        await self.report(assignment, state, **more)
-        return assignment
-
-
-async def a_worker(flows: Flows) -> Patient:
-    return Patient((await flows.worker()).hand)
-
-
-async def end_all(worker: Patient, count: int, **outputs: Any) -> None:
-    for assignment in await worker.assignments(count):
+async def end_all(worker: FlowWorker, count: int, **outputs: Any) -> None:
+    for assignment in await worker.hand.assignments(count):
         await worker.report(assignment, outputs=outputs or None)
 
 
@@ -75,7 +54,7 @@ async def test_each_round_is_given_its_value_and_sees_its_own_runs(flows: Flows)
     )
     values = [{"name": "x"}, {"name": "y"}]
     execution = await flows.create(source, inputs={"list": values})
-    worker = await a_worker(flows)
+    worker = await flows.worker()
     await worker.end(outputs={"id": "first"})
     seen = [(await worker.end(outputs={"id": id})).task for id in ("make 0", "use 0", "make 1", "use 1", "after")]
     found = [plain(task.context) for task in seen]
@@ -110,10 +89,10 @@ async def test_in_loops_in_loops_the_rounds_that_both_stand_in_are_the_same(flow
     outer = noop("before") + inner + choose + indented(payload("last", names))
     source = a_flow(for_each("outer", "[{list: [1]}, {list: [2, 3]}]", outer) + payload("after", "{{ outputs.leaf }}"))
     execution = await flows.create(source)
-    worker = await a_worker(flows)
+    worker = await flows.worker()
     for number, count in ((0, 1), (1, 2)):
         await worker.end(outputs={"id": f"before {number}"})
-        leaves = await worker.assignments(count)
+        leaves = await worker.hand.assignments(count)
         assert contexts(leaves) == [{"outputs": {"before": {"id": f"before {number}"}}}] * count
         for index, leaf in enumerate(leaves):
             await worker.report(leaf, outputs={"id": f"leaf {number}/{index}"})
@@ -148,9 +127,9 @@ async def test_variables_hold_expressions_that_are_rendered_where_they_are_used(
         more=more,
     )
     execution = await flows.create(source, inputs={"name": "{{ envs.HOME }}"})
-    worker = await a_worker(flows)
+    worker = await flows.worker()
     await worker.end(outputs={"id": "first"})
-    found = contexts(await worker.assignments(2))
+    found = contexts(await worker.hand.assignments(2))
     assert [each["taskrun"]["value"] for each in found] == ["{{ envs.HOME }}", 2]  # a value is no expression
     assert found[0]["vars"] == {
         "greeting": "Hello {{ vars.who }}",
@@ -185,7 +164,7 @@ async def test_values_that_are_no_list_fail_their_loop(flows: Flows, values: str
 async def test_of_a_loop_without_rounds_the_outputs_are_an_empty_map(flows: Flows) -> None:
     loop = for_each("outer", "[x]", for_each("each", "[]", noop("leaf")) + payload("last", "{{ outputs.leaf }}"))
     execution = await flows.create(a_flow(loop + payload("after", "{{ outputs.leaf | json }}")))
-    worker = await a_worker(flows)
+    worker = await flows.worker()
     found = [await worker.end(), await worker.end()]
     assert contexts(found) == [{"outputs": {"leaf": {}}}] * 2
     assert state_of(await flows.ended(execution.id)) == "SUCCESS"
@@ -204,11 +183,11 @@ async def test_a_loop_of_too_many_rounds_is_refused(flows: Flows, monkeypatch: p
 async def test_a_step_reads_no_round_that_is_over(flows: Flows) -> None:
     source = a_flow(for_each("each", "[0, 1, 2]", noop("a") + noop("b"), 2) + payload("after", "{{ outputs.b }}"))
     execution = await flows.create(source)
-    worker = await a_worker(flows)
-    first, second = await worker.assignments(2)
+    worker = await flows.worker()
+    first, second = await worker.hand.assignments(2)
     await worker.report(second)
     await worker.end(outputs={"id": "b 1"})
-    [third] = await worker.assignments(1)  # round 2 has begun
+    [third] = await worker.hand.assignments()  # round 2 has begun
     connection = await asyncpg.connect(flows.scheduler.database)
     rows = await connection.fetch("SELECT task_id, iteration FROM scheduler.task_run WHERE NOT round_over ORDER BY key")
     assert [tuple(row) for row in rows] == [("each", ""), ("a", "0"), ("a", "2")]
@@ -242,7 +221,7 @@ async def test_an_execution_makes_a_bounded_number_of_task_runs(flows: Flows, mo
         more="errors:\n" + noop("alarm"),
     )
     execution = await flows.create(source)
-    await (await a_worker(flows)).end()
+    await (await flows.worker()).end()
     ended = await flows.ended(execution.id)
     assert state_of(ended) == "FAILED" and len(ended.task_runs) == 9
     assert "an execution makes no more" in ended.message
@@ -258,7 +237,7 @@ async def test_the_log_of_a_round_says_which_it_is(flows: Flows) -> None:
 
 async def test_a_failed_round_stops_its_loop(flows: Flows) -> None:
     execution = await flows.create(a_flow(for_each("each", "[1, 2]", noop("leaf"))))
-    await (await a_worker(flows)).end(OUTCOME_STATE_FAILED, message="no space")
+    await (await flows.worker()).end(OUTCOME_STATE_FAILED, message="no space")
     ended = await flows.ended(execution.id)
     assert (state_of(ended), ended.message) == ("FAILED", "Task 'leaf' in round 0 failed: no space")
 
@@ -267,17 +246,17 @@ async def test_a_restart_goes_over_the_same_values_and_runs_the_rounds_that_did_
     inside = payload("leaf", "{{ taskrun.value }}") + noop("more")
     source = a_flow(for_each("each", "'[{{ 5 }}, 6, 7]'", inside, 2) + payload("after", "{{ outputs.leaf }}"))
     execution = await flows.create(source)
-    worker = await a_worker(flows)
-    first, second = await worker.assignments(2)
+    worker = await flows.worker()
+    first, second = await worker.hand.assignments(2)
     await worker.report(second, outputs={"id": 1})
-    [more] = await worker.assignments(1)
+    [more] = await worker.hand.assignments()
     await worker.report(first, OUTCOME_STATE_FAILED)
     await worker.report(more)
     failed = await flows.ended(execution.id)
     assert ("leaf", "2", "CREATED") not in rounds(failed) and state_of(failed) == "FAILED"
     request = execution_service_pb2.RestartExecutionRequest(id=execution.id)
     again = (await flows.stub.RestartExecution(request)).execution
-    begun = await worker.assignments(2)
+    begun = await worker.hand.assignments(2)
     assert [context["taskrun"]["value"] for context in contexts(begun)] == [5, 7]
     for assignment in begun:
         await worker.report(assignment, outputs={"id": "again"})

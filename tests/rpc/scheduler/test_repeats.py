@@ -88,10 +88,7 @@ async def test_a_restart_of_a_loop_runs_the_rounds_again_that_failed(flows: Flow
         "    tasks:\n" + indented(noop("body", "payload: '{{ taskrun.value }}'"))
     )
     old = await flows.create(a_flow(loop + noop("last", "payload: '{{ outputs.loop }}'")))
-    assignments: list[Any] = []
-    while len(assignments) < 3:
-        assignments += await worker.hand.assignments()
-    for each in assignments:
+    for each in await worker.hand.assignments(3):
         value = plain(each.task.context)["taskrun"]["value"]
         state = OUTCOME_STATE_FAILED if value == "b" else OUTCOME_STATE_SUCCESS
         await worker.report(each, state, outputs={"value": value})
