@@ -12,7 +12,7 @@ from farhand.api.scheduler.v1.execution_service_pb2 import (
     ListExecutionsRequest,
     WatchExecutionRequest,
 )
-from farhand.kernel.flow.model import PARALLEL
+from farhand.kernel.flow.tasks import PARALLEL
 from tests.benchmarks.measures import Latencies, Rate
 from tests.fixtures.mesh import Mesh
 from tests.tasks import NOOP

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from farhand.kernel.flow.model import IF, PARALLEL
+from farhand.kernel.flow.tasks import IF, PARALLEL
 from tests.chaos.program import PROGRAM
 from tests.tasks import SHELL
 

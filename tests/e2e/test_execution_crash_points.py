@@ -20,7 +20,7 @@ from farhand.api.scheduler.v1.execution_service_pb2 import (
     GetExecutionRequest,
     KillExecutionRequest,
 )
-from farhand.kernel.flow.model import PARALLEL
+from farhand.kernel.flow.tasks import PARALLEL
 from farhand.runtime.crash_points import POINTS
 from tests.e2e.test_crash_points import OF_EXECUTIONS
 from tests.fixtures.mesh import Mesh, Process

@@ -24,7 +24,7 @@ from farhand.api.types.v1.log_record_pb2 import LOG_STREAM_STDOUT, LogRecord
 from farhand.api.types.v1.outcome_pb2 import OUTCOME_STATE_FAILED, OUTCOME_STATE_KILLED
 from farhand.api.worker.v1 import session_pb2 as pb
 from farhand.api.worker.v1.worker_service_pb2 import AppendLogsRequest
-from farhand.kernel.flow.model import PARALLEL
+from farhand.kernel.flow.tasks import PARALLEL
 from farhand.runtime.grpc_channel import make_channel
 from farhand.runtime.settings import DialSettings
 from farhand.runtime.wire import plain

@@ -17,31 +17,21 @@ from farhand.kernel.flow.defaults import effective, inherit, inherit_all, inheri
 from farhand.kernel.flow.inputs import check_inputs, part_secrets, secret_names
 from farhand.kernel.flow.levels import levels, wait_timeout
 from farhand.kernel.flow.model import (
-    CONTROL,
-    AnyTask,
     Behavior,
     Concurrency,
-    Control,
     Flow,
-    ForEach,
-    If,
     Input,
     InputType,
-    Parallel,
     PluginDefault,
-    Retry,
-    RetryType,
-    Sequential,
     StopAfter,
-    Switch,
-    Task,
     Trigger,
-    WorkerGroupRef,
 )
+from farhand.kernel.flow.parts import Retry, RetryType, WorkerGroupRef
 from farhand.kernel.flow.problem import Problem, Severity
 from farhand.kernel.flow.reading import Reading, read_flow, read_plugin_defaults
 from farhand.kernel.flow.schema import json_schema
 from farhand.kernel.flow.source import Source
+from farhand.kernel.flow.tasks import CONTROL, AnyTask, Control, ForEach, If, Parallel, Sequential, Switch, Task
 from farhand.kernel.flow.types import KnownTypes
 
 __all__ = [

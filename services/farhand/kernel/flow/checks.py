@@ -15,9 +15,10 @@ from farhand.kernel.expressions import ExpressionError, is_template, parse, temp
 from farhand.kernel.flow.declarations import FLOW, Declaration
 from farhand.kernel.flow.defaults import TASKS_ALONE, Inheritance, matches
 from farhand.kernel.flow.inputs import check_default, check_values
-from farhand.kernel.flow.model import CONTROL, Flow, Input, InputType, PluginDefault, Task, Trigger
+from farhand.kernel.flow.model import Flow, Input, InputType, PluginDefault, Trigger
 from farhand.kernel.flow.problem import Problem, Severity
 from farhand.kernel.flow.source import MOST_PROBLEMS, Path, Source, path_text
+from farhand.kernel.flow.tasks import CONTROL, Task
 from farhand.kernel.flow.templates import TemplateCheck, circle_of
 from farhand.kernel.flow.types import BUILT_IN, SCHEDULE, TRIGGERS, KnownTypes
 from farhand.kernel.flow.types.properties import Properties

@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from farhand.kernel.flow.declarations import Declaration, of_flow
-from farhand.kernel.flow.model import AnyTask, Flow, PluginDefault, Task, Trigger
+from farhand.kernel.flow.model import Flow, PluginDefault, Trigger
+from farhand.kernel.flow.tasks import AnyTask, Task
 
 TASKS_ALONE = frozenset({"allowFailure", "retry", "onWorkerLost"})
 """What plugin defaults may give to all tasks, and triggers have no use for."""

@@ -16,7 +16,8 @@ from farhand.kernel.durations import parse_duration
 from farhand.kernel.errors import Violation
 from farhand.kernel.exact_json import LARGEST_INTEGER, check_json, read_json
 from farhand.kernel.expressions.values import plain
-from farhand.kernel.flow.model import LONGEST_DURATION, Flow, Input, InputType, ItemType, as_text
+from farhand.kernel.flow.model import Flow, Input, InputType, ItemType
+from farhand.kernel.flow.parts import LONGEST_DURATION, as_text
 from farhand.kernel.flow.source import Path, path_text
 from farhand.kernel.kinds import kind
 from farhand.kernel.names import near_matches, shown

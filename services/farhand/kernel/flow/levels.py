@@ -11,7 +11,9 @@ from collections.abc import Iterator, Sequence
 
 from farhand.kernel.flow.declarations import FLOW, Declaration
 from farhand.kernel.flow.defaults import matching
-from farhand.kernel.flow.model import Task, Trigger, WorkerGroupRef
+from farhand.kernel.flow.model import Trigger
+from farhand.kernel.flow.parts import WorkerGroupRef
+from farhand.kernel.flow.tasks import Task
 from farhand.kernel.resolution import Level
 
 

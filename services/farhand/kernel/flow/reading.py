@@ -1,8 +1,8 @@
 """From a source to a flow, with all that is wrong told at once.
 
-The shape is pydantic's to check (model.py), its words ours (wording.py). What one
-part says about another is checked on the plain data, part by part, so that a flow
-with a wrong shape is still told what else is wrong: checks.py.
+The shape is pydantic's to check (model.py, tasks.py, parts.py), its words ours
+(wording.py). What one part says about another is checked on the plain data, part by
+part, so that a flow with a wrong shape is still told what else is wrong: checks.py.
 """
 
 from collections.abc import Callable, Mapping, Sequence

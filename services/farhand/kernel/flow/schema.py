@@ -7,7 +7,9 @@ it asks for no property that plugin defaults may bring, and knows no groups.
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from farhand.kernel.flow.model import CONTROL, Flow, Part, Task, Trigger
+from farhand.kernel.flow.model import Flow, Trigger
+from farhand.kernel.flow.parts import Part
+from farhand.kernel.flow.tasks import CONTROL, Task
 from farhand.kernel.flow.types import BUILT_IN, TRIGGERS, KnownTypes
 from farhand.kernel.flow.types.runners import RUNNERS, AnyRunner
 

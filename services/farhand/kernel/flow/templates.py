@@ -9,9 +9,10 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from farhand.kernel.expressions import ExpressionError, parse
-from farhand.kernel.flow.model import CONTROL, FOR_EACH, InputType
+from farhand.kernel.flow.model import InputType
 from farhand.kernel.flow.problem import Severity
 from farhand.kernel.flow.source import path_text
+from farhand.kernel.flow.tasks import CONTROL, FOR_EACH
 from farhand.kernel.names import near_matches
 from farhand.kernel.secrets import names_secret, variables_with
 

@@ -6,7 +6,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from farhand.kernel.flow import model
+from farhand.kernel.flow import model, parts, tasks
 from farhand.kernel.flow.source import Path
 from farhand.kernel.flow.types import BUILT_IN, TRIGGERS, http, runners, script
 from farhand.kernel.kinds import kind
@@ -15,8 +15,8 @@ from farhand.kernel.names import near_matches, shown
 _PARTS: Mapping[str, type[BaseModel]] = {
     "inputs": model.Input,
     "pluginDefaults": model.PluginDefault,
-    "workerGroup": model.WorkerGroupRef,
-    "retry": model.Retry,
+    "workerGroup": parts.WorkerGroupRef,
+    "retry": parts.Retry,
     "namespaceFiles": script.NamespaceFiles,
     "concurrency": model.Concurrency,
     "options": http.Options,
@@ -78,7 +78,7 @@ def _path(loc: tuple[int | str, ...]) -> Path:
     return tuple(
         step
         for before, step in zip((None, *steps), steps, strict=False)
-        if not (isinstance(before, int) and (step == model.LEAF or step in model.CONTROL))
+        if not (isinstance(before, int) and (step == tasks.LEAF or step in tasks.CONTROL))
     )
 
 
@@ -129,15 +129,15 @@ def _unknown(path: Path, data: Any, root: type[BaseModel], whose: str) -> str:
     if holder := next((step for step in reversed(path[:-1]) if isinstance(step, str)), None):
         type_name = str(at(data, path[:-1]).get("type"))
         in_case = "cases" in path[:-1] and path[path.index("cases") + 1] == holder  # whatever the case is called
-        control = None if holder in _PARTS and not in_case else model.CONTROL.get(type_name)
+        control = None if holder in _PARTS and not in_case else tasks.CONTROL.get(type_name)
         whose = holder if control is None else type_name
         owner = control or _PARTS.get(holder) or _inside(root, holder)
-    if owner in model.CONTROL.values() and name in _LEAVES_ALONE:
+    if owner in tasks.CONTROL.values() and name in _LEAVES_ALONE:
         also = ", or on the flow" if name == "workerGroup" else ""
         return f"has no meaning here: flow control runs on no worker. Put it on the tasks inside{also}"
     known = known_names(owner)
     if whose in BUILT_IN:
-        known += known_names(model.Task)
+        known += known_names(tasks.Task)
     elif whose in TRIGGERS:
         known += known_names(model.Trigger)
     near = near_matches(name, known)

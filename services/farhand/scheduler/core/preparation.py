@@ -51,7 +51,8 @@ from farhand.kernel.flow import (
     secret_names,
     wait_timeout,
 )
-from farhand.kernel.flow.model import MOST_ROUNDS, OnWorkerLost
+from farhand.kernel.flow.parts import OnWorkerLost
+from farhand.kernel.flow.tasks import MOST_ROUNDS
 from farhand.kernel.kinds import kind
 from farhand.kernel.names import check_group_key, group_key, shown
 from farhand.kernel.resolution import Resolved, resolve

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from farhand.kernel.durations import parse_duration
 from farhand.kernel.flow import Retry, RetryType
-from farhand.kernel.flow.model import LONGEST_DURATION
+from farhand.kernel.flow.parts import LONGEST_DURATION
 
 
 def next_attempt_at(retry: Retry | None, *, attempts: int, first_at: datetime, failed_at: datetime) -> datetime | None:

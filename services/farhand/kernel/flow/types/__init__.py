@@ -7,7 +7,7 @@ along are known by name alone: what they take only they know.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from farhand.kernel.flow.model import CONTROL
+from farhand.kernel.flow.tasks import CONTROL
 from farhand.kernel.flow.types import core, http, local, schedule, script
 from farhand.kernel.flow.types.properties import Properties
 from farhand.kernel.flow.types.runners import RUNNERS

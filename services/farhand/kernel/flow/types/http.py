@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from farhand.kernel.flow.model import SCALAR_SCHEMA, as_text
+from farhand.kernel.flow.parts import SCALAR_SCHEMA, as_text
 from farhand.kernel.flow.types.properties import OR_TEMPLATE, Boolean, Properties, Variable
 
 

@@ -11,7 +11,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from farhand.kernel.expressions import is_template
-from farhand.kernel.flow.model import Duration, Part
+from farhand.kernel.flow.parts import Duration, Part
 from farhand.kernel.kinds import kind
 from farhand.kernel.names import shown
 

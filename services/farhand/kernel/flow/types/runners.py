@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from farhand.kernel.flow.model import Part, TypeName
+from farhand.kernel.flow.parts import Part, TypeName
 from farhand.kernel.flow.types.properties import (
     OR_TEMPLATE,
     Boolean,
