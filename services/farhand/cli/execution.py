@@ -335,7 +335,14 @@ def list_files(
     from farhand.api.scheduler.v1.execution_service_pb2 import ReadFileRequest
     from farhand.api.scheduler.v1.execution_service_pb2_grpc import ExecutionServiceStub
 
-    found = files(_read(session, id))
+    execution = _read(session, id)
+    found = files(execution)
+    if left_out := [run for run in execution.task_runs if run.outputs_left_out]:
+        name, more = run_name(left_out[0].task_id, left_out[0].iteration), len(left_out) - 1
+        sys.stderr.write(
+            f"farhand: files of {name}{f' and {more} more' if more else ''} may be missing here; "
+            f"`farhand job get {left_out[0].job_id} --output json` shows all outputs of {name}\n"
+        )
     if not get:
         session.printer.many(
             found,

@@ -120,6 +120,8 @@ def _note(branch: Branch, reasons: Mapping[str, str]) -> str:
         parts.append(f"taken over from {run.taken_from}")
     if run.lost_deliveries:
         parts.append(f"lost its worker {run.lost_deliveries}×")
+    if run.outputs_left_out:
+        parts.append(f"outputs left out: `farhand job get {run.job_id} --output json`")
     if text := run.message or reasons.get(run.job_id, ""):
         parts.append(text)
     return "; ".join(parts)

@@ -125,6 +125,27 @@ async def test_outputs_decide_a_branch_and_go_to_the_worker_as_context(flows: Fl
     assert plain(by_task["first"].outputs) == {"size": 3, "name": "Ada"}
 
 
+async def test_outputs_beyond_what_an_answer_holds_are_said_to_be_left_out(
+    flows: Flows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("farhand.scheduler.rpc.visible_executions.OUTPUT_BYTES", 100)
+    execution = await flows.create(a_flow(noop("small") + noop("large") + noop("none") + noop("last")))
+    worker = await flows.worker()
+    await worker.end(outputs={"text": "x"})
+    await worker.end(outputs={"text": "x" * 100})
+    await worker.end()
+    await worker.end(outputs={"text": "x"})
+    runs = (await flows.ended(execution.id)).task_runs
+    assert [(run.HasField("outputs"), run.outputs_left_out) for run in runs] == [
+        (True, False),
+        (False, True),
+        (False, False),
+        (False, True),  # the oldest come first
+    ]
+    job = (await flows.scheduler.jobs.GetJob(GetJobRequest(id=runs[1].job_id))).job
+    assert plain(job.outcome.outputs) == {"text": "x" * 100}
+
+
 async def test_a_hundred_parallel_tasks_are_queued_together(flows: Flows) -> None:
     tasks = "".join(indented(noop(f"t{number}")) for number in range(100))
     execution = await flows.create(a_flow(f"  - id: all\n    type: {PARALLEL}\n    tasks:\n{tasks}"))

@@ -236,6 +236,19 @@ def test_get_shows_the_tree_of_tasks_with_what_each_needs_told(farhand: Farhand,
     assert len(json.loads(farhand("execution", "get", ID, "--output", "json").out)["task_runs"]) == 4
 
 
+def test_outputs_that_found_no_room_are_said_to_be_had_from_their_job(
+    farhand: Farhand, servers: ScriptedServers
+) -> None:
+    execution = an_execution("SUCCESS", a_run("first"), a_run("late", outputs_left_out=True))
+    servers.on["GetExecution"] = GetExecutionResponse(execution=execution)
+    first, late = farhand("execution", "get", ID).out.splitlines()[-2:]
+    assert "`farhand job get job-late --output json`" in late and "job get" not in first
+    [_, run] = json.loads(farhand("execution", "get", ID, "--output", "json").out)["task_runs"]
+    assert run["outputs_left_out"] is True and run["job_id"] == "job-late"
+    told = "files of late may be missing here; `farhand job get job-late --output json` shows all outputs of late"
+    assert f"farhand: {told}\n" in farhand("execution", "files", ID).err
+
+
 def test_no_task_run_is_left_out_of_the_tree() -> None:
     runs = [a_run("a"), a_run("b", parent_task_id="gone"), a_run("c", parent_task_id="a")]
     assert [(line.depth, line.run.task_id) for line in tree(an_execution("RUNNING", *runs))] == [

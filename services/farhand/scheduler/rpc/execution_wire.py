@@ -52,12 +52,10 @@ def execution_message(record: ExecutionRecord) -> execution_pb2.Execution:
     return message
 
 
-def task_run_message(
-    record: TaskRunRecord, places: Mapping[str, Place], outputs: bytes | None = None
-) -> execution_pb2.TaskRun:
-    """A task run. `places`: of the flow's tasks, by id."""
+def task_run_message(record: TaskRunRecord, places: Mapping[str, Place]) -> execution_pb2.TaskRun:
+    """A task run without its outputs. `places`: of the flow's tasks, by id."""
     place = places.get(record.id.task_id)
-    message = execution_pb2.TaskRun(
+    return execution_pb2.TaskRun(
         id=task_run_id(record.key),
         task_id=record.id.task_id,
         task_type=place.task.type if place else "",
@@ -82,9 +80,6 @@ def task_run_message(
         taken_from=_id(record.taken_from),
         rounds=record.rounds,
     )
-    if outputs is not None:
-        message.outputs.ParseFromString(outputs)
-    return message
 
 
 def _id(key: int | None) -> str:

@@ -61,15 +61,20 @@ class VisibleExecutions:
 
     async def whole(self, key: int) -> Execution:
         """The execution with all that is known of it: inputs, history, task runs, and their outputs as far as they
-        fit. Raises NotFound, Unavailable."""
+        fit; the others are said to be left out. Raises NotFound, Unavailable."""
         record, runs = await self.with_task_runs(key)
-        outputs: dict[int, bytes] = {}
+        outputs: dict[int, bytes | None] = {}
         if runs:
             async with self._reading.connection() as connection:
                 outputs = await read_run_outputs(connection, key, OUTPUT_BYTES)
         places = await self.places(record)
         message = execution_message(record)
-        message.task_runs.extend(task_run_message(run, places, outputs.get(run.key)) for run in runs)
+        for run in runs:
+            told = message.task_runs.add()
+            told.CopyFrom(task_run_message(run, places))
+            if (given := outputs.get(run.key)) is not None:
+                told.outputs.ParseFromString(given)
+            told.outputs_left_out = run.key in outputs and given is None
         return message
 
     async def places(self, record: ExecutionRecord) -> Mapping[str, Place]:

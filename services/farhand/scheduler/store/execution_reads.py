@@ -242,8 +242,9 @@ async def read_task_runs(connection: AsyncConnection, key: int) -> list[TaskRunR
     return [_task_run(row) for row in rows.mappings()]
 
 
-async def read_run_outputs(connection: AsyncConnection, key: int, most: int) -> dict[int, bytes]:
-    """By key of the task run: its job's outputs, serialized. The oldest first, and no more than `most` bytes."""
+async def read_run_outputs(connection: AsyncConnection, key: int, most: int) -> dict[int, bytes | None]:
+    """By key of the task run: its job's outputs, serialized; the oldest first, no more than `most` bytes, and None
+    for what goes beyond. A task run without outputs is not in it."""
     sized = (
         select(
             task_run.c.key,
@@ -256,7 +257,7 @@ async def read_run_outputs(connection: AsyncConnection, key: int, most: int) -> 
         .where(task_run.c.execution_key == key, done.c.outputs.is_not(None))
         .subquery("sized")
     )
-    rows = await connection.execute(select(sized.c.key, sized.c.outputs).where(sized.c.sum <= most))
+    rows = await connection.execute(select(sized.c.key, case((sized.c.sum <= most, sized.c.outputs)).label("outputs")))
     return {row.key: row.outputs for row in rows}
 
 

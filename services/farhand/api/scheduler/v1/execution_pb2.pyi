@@ -322,6 +322,7 @@ class TaskRun(_message.Message):
     LOST_DELIVERIES_FIELD_NUMBER: _builtins.int
     TAKEN_FROM_FIELD_NUMBER: _builtins.int
     ROUNDS_FIELD_NUMBER: _builtins.int
+    OUTPUTS_LEFT_OUT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Its id, given by the scheduler: "t" and 13 characters."""
     task_id: _builtins.str
@@ -375,9 +376,15 @@ class TaskRun(_message.Message):
     """
     rounds: _builtins.int
     """How many rounds it has; unset: it is no loop, or does not know them yet."""
+    outputs_left_out: _builtins.bool
+    """It has outputs that found no room in GetExecution's answer; GetJob of job_id has
+    them.
+    """
     @_builtins.property
     def outputs(self) -> _struct_pb2.Struct:
-        """What it gave to its successors. Only GetExecution fills it, up to 1 MiB in all."""
+        """What it gave to its successors. Only GetExecution fills it, the oldest first, up to
+        1 MiB in all.
+        """
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -418,10 +425,11 @@ class TaskRun(_message.Message):
         lost_deliveries: _builtins.int = ...,
         taken_from: _builtins.str = ...,
         rounds: _builtins.int | None = ...,
+        outputs_left_out: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_rounds", b"_rounds", "create_time", b"create_time", "end_time", b"end_time", "outputs", b"outputs", "rounds", b"rounds", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rounds", b"_rounds", "attempt", b"attempt", "branch", b"branch", "create_time", b"create_time", "end_time", b"end_time", "fallback", b"fallback", "fallback_level", b"fallback_level", "id", b"id", "in_errors", b"in_errors", "iteration", b"iteration", "job_id", b"job_id", "lost_deliveries", b"lost_deliveries", "message", b"message", "outputs", b"outputs", "parent_task_id", b"parent_task_id", "reason", b"reason", "rounds", b"rounds", "start_time", b"start_time", "state", b"state", "taken_from", b"taken_from", "task_id", b"task_id", "task_type", b"task_type", "worker", b"worker", "worker_group", b"worker_group", "worker_group_level", b"worker_group_level"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rounds", b"_rounds", "attempt", b"attempt", "branch", b"branch", "create_time", b"create_time", "end_time", b"end_time", "fallback", b"fallback", "fallback_level", b"fallback_level", "id", b"id", "in_errors", b"in_errors", "iteration", b"iteration", "job_id", b"job_id", "lost_deliveries", b"lost_deliveries", "message", b"message", "outputs", b"outputs", "outputs_left_out", b"outputs_left_out", "parent_task_id", b"parent_task_id", "reason", b"reason", "rounds", b"rounds", "start_time", b"start_time", "state", b"state", "taken_from", b"taken_from", "task_id", b"task_id", "task_type", b"task_type", "worker", b"worker", "worker_group", b"worker_group", "worker_group_level", b"worker_group_level"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__rounds: _TypeAlias = _typing.Literal["rounds"]  # noqa: Y015
     _WhichOneofArgType__rounds: _TypeAlias = _typing.Literal["_rounds", b"_rounds"]  # noqa: Y015
