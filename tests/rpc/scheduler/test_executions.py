@@ -331,15 +331,20 @@ async def test_lists_filter_and_page(flows: Flows) -> None:
 async def test_a_watch_tells_what_changed_until_the_end(flows: Flows) -> None:
     execution = await flows.create(a_flow(noop("first") + noop("second")))
     seen: list[tuple[str, str]] = []
+    first_runs = asyncio.Event()
 
     async def watch() -> None:
         async for response in flows.stub.WatchExecution(WatchExecutionRequest(id=execution.id)):
             assert not response.execution.task_runs or not response.execution.task_runs[0].HasField("outputs")
             seen.extend((run.task_id, run_state(run)) for run in response.execution.task_runs)
+            if ("first", "RUNNING") in seen:
+                first_runs.set()
 
     watching = asyncio.create_task(watch())
     worker = await flows.worker()
-    await worker.end(outputs={"a": 1})
+    [assignment] = await worker.hand.assignments()
+    await first_runs.wait()  # changes that follow each other quickly are told as one
+    await worker.report(assignment, outputs={"a": 1})
     await worker.end()
     await watching
     assert seen[-1] == ("second", "SUCCESS")
