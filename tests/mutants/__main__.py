@@ -51,7 +51,7 @@ def caught_by(sabotage: Sabotage, folder: Path) -> str | None:
     )
     if result.returncode == 0:
         return None
-    found = re.search(r"^(?:FAILED|ERROR) \S*::(\S+)", result.stdout, re.MULTILINE)
+    found = re.search(r"^(?:FAILED|ERROR) [^\s\[]*::(\w+(?:\[[^\]]*\])?)", result.stdout, re.MULTILINE)
     if result.returncode != 1 or found is None:
         raise SystemExit(f"{sabotage.name}: the tests could not be run\n{result.stdout[-3000:]}{result.stderr[-2000:]}")
     return found[1]
