@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 HEADERS = ("ID", "STATE", "FLOW", "REVISION", "LABELS", "AGE", "TOOK", "NOTE")
 TREE_HEADERS = ("TASK", "STATE", "GROUP", "WORKER", "WAITED", "RAN", "NOTE")
 
+LONGEST_NOTE = 100  # characters of an execution's message in a list; `get` shows all of it
 MOST_EXPLAINED = 5  # waiting jobs of which it is asked at a time why they wait
 
 ENDED_WELL = ("SUCCESS", "WARNING")
@@ -43,8 +44,14 @@ def row(execution: "Execution", now: datetime.datetime) -> tuple[str, ...]:
         listed(f"{name}={value}" for name, value in sorted(execution.labels.items())),
         age(execution, "create_time", now),
         between(execution, "create_time", "end_time"),
-        "; ".join(f"{what} {others}" for what, others in _relatives(execution, most=1)),
+        "; ".join([*_first_words(execution.message), *(f"{a} {b}" for a, b in _relatives(execution, most=1))]),
     )
+
+
+def _first_words(message: str) -> list[str]:
+    """What there is room for in a list of a message, if there is one."""
+    line = message.partition("\n")[0]
+    return [line if len(line) <= LONGEST_NOTE else line[: LONGEST_NOTE - 1] + "…"] if line else []
 
 
 def _relatives(execution: "Execution", most: int) -> list[tuple[str, str]]:
@@ -64,7 +71,7 @@ def _relatives(execution: "Execution", most: int) -> list[tuple[str, str]]:
 
 def rows(execution: "Execution") -> list[tuple[str, str]]:
     """All of one execution but its task runs."""
-    from farhand.cli.render import document
+    from farhand.runtime.wire import plain
 
     lines = [
         ("id", execution.id),
@@ -80,8 +87,8 @@ def rows(execution: "Execution") -> list[tuple[str, str]]:
         *_relatives(execution, most=10),
         ("trace", execution.trace_id or NOTHING),
     ]
-    inputs = document(execution).get("inputs") or {}
-    return lines + [(f"input {name}", json.dumps(value, ensure_ascii=False)) for name, value in inputs.items()]
+    inputs = sorted(plain(execution.inputs).items())  # a Struct keeps no order
+    return lines + [(f"input {name}", json.dumps(value, ensure_ascii=False)) for name, value in inputs]
 
 
 def tree_row(branch: Branch, now: datetime.datetime, reasons: Mapping[str, str]) -> tuple[str, ...]:

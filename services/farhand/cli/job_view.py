@@ -123,10 +123,10 @@ def _ran(job: "Job") -> str:
 
 
 def _properties(job: "Job") -> list[tuple[str, str]]:
-    from google.protobuf.json_format import MessageToDict
+    from farhand.runtime.wire import plain
 
-    values = MessageToDict(job.spec.task.properties)
-    return [(name, json.dumps(value, ensure_ascii=False)) for name, value in values.items()]
+    values = sorted(plain(job.spec.task.properties).items())  # a Struct keeps no order
+    return [(name, json.dumps(value, ensure_ascii=False)) for name, value in values]
 
 
 def _cut(text: str) -> str:

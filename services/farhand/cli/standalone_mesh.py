@@ -22,7 +22,12 @@ from farhand.runtime.sealing import keep_key_file
 _HOST = "127.0.0.1"
 _STOP_WITHIN = 15.0  # seconds for a service; a worker gets its drain on top
 # Of our own settings these are for the services as well; any other (FARHAND_LISTEN, …) would be meant for one alone.
-_PASSED_ON = frozenset({"FARHAND_LOG_LEVEL", "FARHAND_LOG_FORMAT", "FARHAND_TRACE_RATIO"})
+_PASSED_ON = frozenset(
+    {
+        *("FARHAND_LOG_LEVEL", "FARHAND_LOG_FORMAT", "FARHAND_TRACE_RATIO"),
+        *("FARHAND_DOCKER_SOCKET", "FARHAND_DOCKER_TIMEOUT", "FARHAND_DOCKER_ALLOW_VOLUMES"),  # the machine's, not one's
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,11 @@ class MeshPlan:
     drain_timeout: float = 10.0  # seconds that a worker may take to finish its jobs when it is stopped
 
 
+def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
+    """The part of this program's environment that its services get."""
+    return {name: value for name, value in environ.items() if not name.startswith("FARHAND_") or name in _PASSED_ON}
+
+
 class StandaloneMesh:
     """Children in the order of their start."""
 
@@ -62,9 +72,7 @@ class StandaloneMesh:
         self._plan = plan
         self._folder = folder
         self._output = output
-        self._environment = {
-            name: value for name, value in environ.items() if not name.startswith("FARHAND_") or name in _PASSED_ON
-        }
+        self._environment = passed_on(environ)
         self._database = self._child("database", self._database_command)
         self._registry = self._child("registry", self._registry_command)
         self._scheduler = self._child("scheduler", self._scheduler_command)

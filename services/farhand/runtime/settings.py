@@ -192,9 +192,19 @@ def _add(parser: argparse.ArgumentParser, field: dataclasses.Field[Any]) -> None
         )
 
 
+def _format_size(count: int) -> str:
+    """As `size` reads it, in the largest unit of which there is a whole number."""
+    for suffix, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count and count % factor == 0:
+            return f"{count // factor}{suffix}"
+    return str(count)
+
+
 def _shown(field: dataclasses.Field[Any]) -> str:
     if field.metadata["kind"] is duration and isinstance(field.default, float):
         return format_duration(field.default)
+    if field.metadata["kind"] is size:
+        return _format_size(field.default)
     if isinstance(field.default, bool):
         return "on" if field.default else "off"
     if isinstance(field.default, tuple):

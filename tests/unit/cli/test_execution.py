@@ -190,6 +190,24 @@ def test_what_came_from_another_execution_is_shown_both_ways(farhand: Farhand, s
     assert "restart of xold; restarted as xc and 2 more; replayed as xr" in listed
 
 
+def test_a_list_says_why_in_a_few_words(farhand: Farhand, servers: ScriptedServers) -> None:
+    told = "Its flow allows 1 execution at a time.\nMore of it."
+    found = [an_execution("FAILED", message=told, replay_of="xold"), an_execution("FAILED", message="a" * 101)]
+    servers.on["ListExecutions"] = ListExecutionsResponse(executions=found)
+    _, first, second = farhand("execution", "list").out.splitlines()
+    assert first.endswith("  Its flow allows 1 execution at a time.; replay of xold")
+    assert second.endswith(f"  {'a' * 99}…")
+
+
+def test_get_shows_inputs_by_name_and_whole_numbers_as_such(farhand: Farhand, servers: ScriptedServers) -> None:
+    execution = an_execution("SUCCESS")
+    execution.inputs.update({"rates": [1, 0.5], "a": {"n": 3}})
+    servers.on["GetExecution"] = GetExecutionResponse(execution=execution)
+    lines = farhand("execution", "get", ID).out.splitlines()
+    shown = [line.split(maxsplit=2)[1:] for line in lines if line.startswith("input")]
+    assert shown == [["a", '{"n": 3}'], ["rates", "[1, 0.5]"]]
+
+
 def test_list_sends_every_filter(farhand: Farhand, servers: ScriptedServers) -> None:
     servers.on["ListExecutions"] = ListExecutionsResponse(executions=[an_execution("FAILED", labels={"by": "me"})])
     result = farhand(

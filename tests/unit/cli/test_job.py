@@ -44,7 +44,7 @@ def test_a_list_shows_where_each_job_is_and_stops_at_its_limit(farhand: Farhand,
 
 def test_one_job_tells_its_whole_story(farhand: Farhand, servers: ScriptedServers) -> None:
     job = an_ended_job(3, lost=[LostDelivery(fence=1, worker="gpu-0", lose_time=at(4), reason="LEASE_EXPIRED")])
-    job.spec.task.properties.update({"commands": ["echo hi"]})
+    job.spec.task.properties.update({"commands": ["echo hi"], "attempts": 3})
     servers.on["GetJob"] = GetJobResponse(job=job)
     told = dict(line.split("  ", 1) for line in farhand("job", "get", JOB_ID).out.splitlines() if line[0] != " ")
     told = {name: value.strip() for name, value in told.items()}
@@ -52,7 +52,8 @@ def test_one_job_tells_its_whole_story(farhand: Farhand, servers: ScriptedServer
     assert told["exit code"] == "3"
     assert told["submitted"] == "2026-11-23 12:00:00Z"
     assert told["lost"] == "2026-11-23 12:00:04Z by gpu-0: LEASE_EXPIRED (fence 1)"
-    assert '["echo hi"]' in farhand("job", "get", JOB_ID).out
+    properties = [line.split(maxsplit=1) for line in farhand("job", "get", JOB_ID).out.splitlines() if line[0] == " "]
+    assert properties == [["attempts", "3"], ["commands", '["echo hi"]']]
 
 
 def test_an_explanation_says_why_and_where_in_the_queue(farhand: Farhand, servers: ScriptedServers) -> None:

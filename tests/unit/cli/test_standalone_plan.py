@@ -8,7 +8,7 @@ import pytest
 
 from farhand.cli import standalone_hints
 from farhand.cli.failure import CommandFailed
-from farhand.cli.standalone_mesh import WorkerPlan, check_port, worker_names
+from farhand.cli.standalone_mesh import WorkerPlan, check_port, passed_on, worker_names
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,11 @@ def test_workers_of_one_group_get_names_that_no_group_can_have() -> None:
     named = worker_names(plans)
     assert list(named) == ["gpu", "_default", "gpu.2", "gpu-2"]
     assert list(named.values()) == plans
+
+
+def test_services_get_what_is_the_machine_s_and_nothing_that_is_meant_for_one_of_them() -> None:
+    heeded = {"PATH": "/bin", "FARHAND_DOCKER_SOCKET": "/run/podman.sock", "FARHAND_LOG_LEVEL": "debug"}
+    assert passed_on({**heeded, "FARHAND_LISTEN": "0.0.0.0:1", "FARHAND_TOKEN": "secret"}) == heeded
 
 
 def test_any_port_is_never_in_use() -> None:

@@ -124,6 +124,7 @@ def test_help_shows_defaults_variables_and_examples_but_no_secret(capsys: pytest
     assert caught.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "shortest lease [default: 10s; FARHAND_LEASE_FLOOR]" in text
+    assert "largest payload [default: 256KiB; FARHAND_MOST]" in text
     assert "100% of them" in text
     assert "farhand server sample --slots 8" in text
     assert "secret" not in text

@@ -82,7 +82,9 @@ async def test_a_socket_that_cant_be_used_is_named_with_what_to_do(
 
         monkeypatch.setattr(asyncio, "open_unix_connection", refused)
     told = await why_it_never_ran(a_task(tmp_path, path))
-    assert told.startswith(why.format(path)) and told.endswith("; or name another by the worker's --docker-socket")
+    assert told.startswith(why.format(path)) and told.endswith(
+        "; or name another by the worker's --docker-socket or FARHAND_DOCKER_SOCKET"
+    )
 
 
 async def test_an_image_is_pulled_only_as_the_policy_says(

@@ -271,7 +271,7 @@ async def _knock(socket: str, patience: float) -> None:
     else:
         writer.close()
         return
-    raise NeverRan(f"{why}; or name another by the worker's --docker-socket")
+    raise NeverRan(f"{why}; or name another by the worker's --docker-socket or FARHAND_DOCKER_SOCKET")
 
 
 async def _watch(docker: aiodocker.Docker, socket: str, patience: float) -> None:
