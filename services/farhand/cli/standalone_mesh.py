@@ -25,7 +25,7 @@ _STOP_WITHIN = 15.0  # seconds for a service; a worker gets its drain on top
 _PASSED_ON = frozenset(
     {
         *("FARHAND_LOG_LEVEL", "FARHAND_LOG_FORMAT", "FARHAND_TRACE_RATIO"),
-        *("FARHAND_DOCKER_SOCKET", "FARHAND_DOCKER_TIMEOUT", "FARHAND_DOCKER_ALLOW_VOLUMES"),  # the machine's, not one's
+        *("FARHAND_DOCKER_SOCKET", "FARHAND_DOCKER_TIMEOUT", "FARHAND_DOCKER_ALLOW_VOLUMES"),  # the host's
     }
 )
 

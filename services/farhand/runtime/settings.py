@@ -203,7 +203,7 @@ def _format_size(count: int) -> str:
 def _shown(field: dataclasses.Field[Any]) -> str:
     if field.metadata["kind"] is duration and isinstance(field.default, float):
         return format_duration(field.default)
-    if field.metadata["kind"] is size:
+    if field.metadata["kind"] is size and isinstance(field.default, int):
         return _format_size(field.default)
     if isinstance(field.default, bool):
         return "on" if field.default else "off"
