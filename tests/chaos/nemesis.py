@@ -17,7 +17,7 @@ from tests.chaos.service_faults import ServiceFaults
 from tests.chaos.worker_faults import WorkerFaults
 
 LANES = 3  # faults at a time, at most
-KILLS = 6  # at random moments, for each death in the way of an execution
+KILLS = 2  # at random moments, for each death in the way of an execution or a trigger
 BREATH = 1.0  # seconds that schedulers are left alone by that lane, at most
 
 
