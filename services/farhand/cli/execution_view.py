@@ -55,9 +55,10 @@ def _first_words(message: str) -> list[str]:
 
 
 def _relatives(execution: "Execution", most: int) -> list[tuple[str, str]]:
-    """The executions from which it came, and those, at most so many of a kind, that came from it."""
+    """The trigger or the executions from which it came, and those, at most so many of a kind, that came from it."""
     found = []
     for what, ids in (
+        ("started by trigger", [execution.trigger_id] if execution.trigger_id else []),
         ("restart of", [execution.restart_of] if execution.restart_of else []),
         ("replay of", [execution.replay_of] if execution.replay_of else []),
         ("restarted as", execution.restarts),

@@ -113,6 +113,7 @@ async def test_a_backfill_starts_every_tick_of_its_window_once(flows: Flows) -> 
     assert len(page.executions) == 12
     execution = await flows.get(page.executions[-1].id)
     assert execution.inputs["n"] == 7
+    assert {each.trigger_id for each in [execution, *page.executions]} == {named().trigger_id}
     await begin(flows, HOURS[0], HOURS[1])  # again is another backfill
     await until(flows, lambda trigger: trigger.backfill.state == pb.BACKFILL_STATE_DONE and trigger.backfill.fired == 1)
 

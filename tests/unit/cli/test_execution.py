@@ -181,13 +181,14 @@ def test_what_came_from_another_execution_is_shown_both_ways(farhand: Farhand, s
     execution = an_execution(
         "FAILED", a_run("first", taken_from="xold"), restart_of="xold", restarts=["xc", "xb", "xa"], replays=["xr"]
     )
+    execution.trigger_id = "nightly"
     servers.on["GetExecution"] = GetExecutionResponse(execution=execution)
     lines = [line.split(maxsplit=2) for line in farhand("execution", "get", ID).out.splitlines()]
     assert ["restart", "of", "xold"] in lines and ["restarted", "as", "xc, xb, xa"] in lines
     assert ["replayed", "as", "xr"] in lines and any("taken over from xold" in line[-1] for line in lines if line)
     servers.on["ListExecutions"] = ListExecutionsResponse(executions=[execution])
     listed = farhand("execution", "list").out
-    assert "restart of xold; restarted as xc and 2 more; replayed as xr" in listed
+    assert "started by trigger nightly; restart of xold; restarted as xc and 2 more; replayed as xr" in listed
 
 
 def test_a_list_says_why_in_a_few_words(farhand: Farhand, servers: ScriptedServers) -> None:

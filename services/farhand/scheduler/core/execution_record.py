@@ -31,6 +31,7 @@ class ExecutionRecord:
     replay_of: int | None = None
     restarts: Sequence[int] = ()  # keys, newest first
     replays: Sequence[int] = ()
+    trigger_id: str = ""  # of the trigger that started it; empty: none did, or it is no more
     # Left out (empty) where a read asked for less:
     inputs: str = ""  # JSON
     history: Sequence[tuple[ExecutionState, datetime]] = ()

@@ -44,6 +44,7 @@ def execution_message(record: ExecutionRecord) -> execution_pb2.Execution:
         replay_of=_id(record.replay_of),
         restarts=map(execution_id, record.restarts),
         replays=map(execution_id, record.replays),
+        trigger_id=record.trigger_id,
     )
     if record.inputs:
         message.inputs.update(json.loads(record.inputs))

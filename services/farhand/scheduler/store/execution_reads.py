@@ -30,6 +30,7 @@ from farhand.scheduler.store.tables import (
     queue,
     session,
     task_run,
+    trigger,
 )
 
 # A page that filters looks at this many executions, then hands over what it found and where to go on: the cost of a
@@ -145,7 +146,17 @@ def _filters(wanted: Wanted) -> list[_Condition]:
 
 
 async def _with_others(connection: AsyncConnection, records: Sequence[ExecutionRecord]) -> list[ExecutionRecord]:
-    return await _with_repeats(connection, await _in_line(connection, records))
+    return await _with_triggers(connection, await _with_repeats(connection, await _in_line(connection, records)))
+
+
+async def _with_triggers(connection: AsyncConnection, records: Sequence[ExecutionRecord]) -> list[ExecutionRecord]:
+    rows = await connection.execute(
+        select(execution.c.key, trigger.c.trigger_id)
+        .select_from(execution.join(trigger, trigger.c.key == execution.c.trigger_key))
+        .where(execution.c.key.in_([record.key for record in records]))
+    )
+    ids: dict[int, str] = {row.key: row.trigger_id for row in rows}
+    return [replace(record, trigger_id=ids.get(record.key, "")) for record in records]
 
 
 async def _with_repeats(connection: AsyncConnection, records: Sequence[ExecutionRecord]) -> list[ExecutionRecord]:

@@ -171,6 +171,7 @@ class Execution(_message.Message):
     REPLAY_OF_FIELD_NUMBER: _builtins.int
     RESTARTS_FIELD_NUMBER: _builtins.int
     REPLAYS_FIELD_NUMBER: _builtins.int
+    TRIGGER_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Its id, given by the scheduler: "x" and 13 characters."""
     tenant: _builtins.str
@@ -194,6 +195,10 @@ class Execution(_message.Message):
     replay_of: _builtins.str
     """The execution that it repeats; it may be cleared away by now. Empty: it is no
     replay.
+    """
+    trigger_id: _builtins.str
+    """The id of the flow's trigger that started it. Empty: a call did, or the trigger is
+    no more.
     """
     @_builtins.property
     def inputs(self) -> _struct_pb2.Struct:
@@ -255,10 +260,11 @@ class Execution(_message.Message):
         replay_of: _builtins.str = ...,
         restarts: _abc.Iterable[_builtins.str] | None = ...,
         replays: _abc.Iterable[_builtins.str] | None = ...,
+        trigger_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "inputs", b"inputs", "kill_time", b"kill_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "flow_id", b"flow_id", "flow_revision", b"flow_revision", "history", b"history", "id", b"id", "inputs", b"inputs", "kill_time", b"kill_time", "labels", b"labels", "message", b"message", "namespace", b"namespace", "replay_of", b"replay_of", "replays", b"replays", "restart_of", b"restart_of", "restarts", b"restarts", "state", b"state", "task_runs", b"task_runs", "tenant", b"tenant", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "flow_id", b"flow_id", "flow_revision", b"flow_revision", "history", b"history", "id", b"id", "inputs", b"inputs", "kill_time", b"kill_time", "labels", b"labels", "message", b"message", "namespace", b"namespace", "replay_of", b"replay_of", "replays", b"replays", "restart_of", b"restart_of", "restarts", b"restarts", "state", b"state", "task_runs", b"task_runs", "tenant", b"tenant", "trace_id", b"trace_id", "trigger_id", b"trigger_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
