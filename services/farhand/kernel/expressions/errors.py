@@ -37,6 +37,8 @@ def undefined(path: str, parent: str, name: object, there: Iterable[object]) -> 
         more = f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else ""
         has = f"{parent} has {listed}{more}" if parent else f"there are {listed}{more}"
     message = f"`{path}` is not defined; {has}"
+    if not parent and name == "trigger":
+        return UndefinedName(f"{message}. Executions that a trigger started have it; for others, give it a `default`")
     # outputs.my-task is read as a difference: the name that was meant begins with what was found missing.
     dashed = [each for each in names if isinstance(name, str) and each.startswith(f"{name}-")]
     near = dashed[:1] or (near_matches(name, names)[:1] if isinstance(name, str) else [])

@@ -26,6 +26,11 @@ def refused(text: str) -> str:
     [
         ("{{ inputs.nmae }}",
          "`inputs.nmae` is not defined; inputs has big, items, name, none, size. Did you mean `inputs.name`?"),
+        (
+            "{{ trigger.date }}",
+            "`trigger` is not defined; there are inputs, outputs. "
+            "Executions that a trigger started have it; for others, give it a `default`",
+        ),
         ("{{ inptus.name }}", "`inptus` is not defined; there are inputs, outputs. Did you mean `inputs`?"),
         ("{{ outputs.my-task.value }}",
          "`outputs.my` is not defined; outputs has a, 'my-task'. Did you mean `outputs['my-task']`?"),
